@@ -1,0 +1,8 @@
+//! `rtmp-bench`: a protocol conformance tester, fuzzer, capture replayer and load generator for RTMP.
+//!
+//! The layers and who may use whom stand in `ARCHITECTURE.md`; `tests/layers.rs` keeps them so.
+
+pub mod cli;
+pub mod net;
+pub mod scenario;
+pub mod wire;

@@ -1,0 +1,6 @@
+//! Sockets and what stands in for them: the target, a connection with its trace, the in-memory pipe, the reference server.
+
+pub mod conn;
+pub mod peer;
+pub mod pipe;
+pub mod target;

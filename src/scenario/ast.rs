@@ -1,0 +1,1 @@
+//! A checked scenario: what the syntax makes and the engine runs.

@@ -1,0 +1,3 @@
+//! Scenarios: the language, its check, the engine, and the suite that is built in.
+
+pub mod ast;

@@ -1,0 +1,1 @@
+//! FLV files: reading and writing (flv annex E).
