@@ -4,5 +4,6 @@
 
 pub mod cli;
 pub mod net;
+pub mod notation;
 pub mod scenario;
 pub mod wire;

@@ -179,6 +179,11 @@ impl Message {
 
     /// A command in AMF0.
     pub fn command(name: &str, transaction_id: f64, args: Vec<Value>) -> Message {
-        Message::Command(Command { encoding: Encoding::Amf0, name: name.into(), transaction_id: Some(transaction_id), args })
+        Message::Command(Command {
+            encoding: Encoding::Amf0,
+            name: name.into(),
+            transaction_id: Some(transaction_id),
+            args,
+        })
     }
 }

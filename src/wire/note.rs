@@ -67,6 +67,14 @@ note_kinds! {
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "note {} csid={} value={:#x} at {} ({})", self.kind.name(), self.csid, self.value, self.offset, self.kind.clause())
+        write!(
+            f,
+            "note {} csid={} value={:#x} at {} ({})",
+            self.kind.name(),
+            self.csid,
+            self.value,
+            self.offset,
+            self.kind.clause()
+        )
     }
 }

@@ -1,0 +1,16 @@
+//! Messages as text, print and parse: the one spelling that scenarios, traces, captures and findings share.
+//!
+//! ```text
+//! SetChunkSize 4096                           Abort 4                    Acknowledgement 12345
+//! WindowAckSize 2500000                       SetPeerBandwidth 2500000 dynamic
+//! StreamBegin 0  StreamEof 1  StreamDry 1     SetBufferLength 1 3000     StreamIsRecorded 1
+//! PingRequest 77  PingResponse 77             UserControl 26 hex "00"
+//! audio hex "af 01 21"                        video avc.key(300)
+//! data("onMetaData", ecma{width: 320})        amf3 data("onTextData", …)
+//! connect(1, {app: "live"})                   command("odd name", 0, null)      amf3 createStream(4, null)
+//! sharedobject hex "…"                        message type=99 hex "01 02"
+//! aggregate { audio ts=0 hex "…" ; video ts=20 hex "…" }
+//! ```
+//! Behind a message stand its fields: `csid=3 ts=40 msid=1 fmt=1`.
+
+pub mod expr;
