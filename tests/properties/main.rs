@@ -1,0 +1,3 @@
+//! What holds for any value, any split of the bytes and any bytes at all.
+
+mod codec;
