@@ -2,6 +2,7 @@
 //!
 //! The layers and who may use whom stand in `ARCHITECTURE.md`; `tests/layers.rs` keeps them so.
 
+pub mod capture;
 pub mod cli;
 pub mod net;
 pub mod notation;

@@ -1,0 +1,345 @@
+//! What lies around a TCP segment: link layer, VLAN tags, IPv4 and IPv6 with extensions and fragments, GTP-U tunnels.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::defrag::IpDefragBuf;
+use etherparse::{
+    IpFragOffset, IpNumber, Ipv4HeaderSlice, Ipv6ExtensionSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice,
+    UdpHeaderSlice, ip_number,
+};
+
+use super::pcap::Packet;
+use crate::wire::time::Time;
+
+/// IP headers inside one another that are unwrapped, at most.
+pub const MAX_TUNNELS: usize = 4;
+/// VLAN tags on one frame, at most.
+pub const MAX_TAGS: usize = 4;
+/// Datagrams that wait for fragments, at most; the oldest gives way.
+pub const MAX_FRAGMENTED: usize = 256;
+/// The port of GTP-U (3GPP TS 29.281).
+const GTP_U: u16 = 2152;
+
+/// A TCP segment.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment<'a> {
+    /// When it was captured.
+    pub time: Time,
+    /// Where it comes from.
+    pub from: SocketAddr,
+    /// Where it goes.
+    pub to: SocketAddr,
+    /// Sequence number of its first byte (of SYN, where set).
+    pub seq: u32,
+    /// The acknowledged sequence number, where the flag is set.
+    pub ack: Option<u32>,
+    /// SYN.
+    pub syn: bool,
+    /// FIN.
+    pub fin: bool,
+    /// RST.
+    pub rst: bool,
+    /// The captured bytes of the payload.
+    pub payload: &'a [u8],
+    /// How long the payload was on the wire.
+    pub len: usize,
+}
+
+/// Bytes as captured and how many there were on the wire.
+#[derive(Clone, Copy)]
+struct Body<'a> {
+    bytes: &'a [u8],
+    len: usize,
+}
+
+impl<'a> Body<'a> {
+    /// What follows after `n` bytes.
+    fn after(self, n: usize) -> Body<'a> {
+        Body { bytes: self.bytes.get(n..).unwrap_or_default(), len: self.len.saturating_sub(n) }
+    }
+
+    /// At most `len` bytes of it.
+    fn cut(self, len: usize) -> Body<'a> {
+        let len = len.min(self.len);
+        Body { bytes: &self.bytes[..self.bytes.len().min(len)], len }
+    }
+
+    fn be16(self, at: usize) -> Option<u16> {
+        Some(u16::from_be_bytes(self.bytes.get(at..at + 2)?.try_into().ok()?))
+    }
+}
+
+/// Takes headers off packets; keeps fragments until their datagram is whole.
+#[derive(Default)]
+pub struct Unwrapper {
+    fragments: HashMap<FragmentKey, IpDefragBuf>,
+    order: VecDeque<FragmentKey>,
+    whole: Vec<u8>,
+    passed_over: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct FragmentKey {
+    from: IpAddr,
+    to: IpAddr,
+    id: u32,
+    protocol: u8,
+}
+
+/// An IP header: who, what, and the place in a fragmented datagram.
+struct Ip<'a> {
+    from: IpAddr,
+    to: IpAddr,
+    protocol: IpNumber,
+    body: Body<'a>,
+    fragment: Option<(u32, IpFragOffset, bool)>,
+}
+
+impl Unwrapper {
+    /// The TCP segment in this packet, if there is one (or one became whole with it).
+    pub fn segment<'a>(&'a mut self, packet: Packet<'a>) -> Option<Segment<'a>> {
+        match link(packet.link, Body { bytes: packet.data, len: packet.wire_len }) {
+            Ok(body) => match network(body, packet.time) {
+                Ok(Network::Segment(segment)) => return Some(segment),
+                Ok(Network::Fragment(ip)) => return self.fragment(ip, packet.time),
+                Err(what) => self.pass_over(what),
+            },
+            Err(what) => self.pass_over(what),
+        }
+        None
+    }
+
+    /// What was no TCP segment, with counts of packets.
+    pub fn passed_over(&self) -> &BTreeMap<&'static str, u64> {
+        &self.passed_over
+    }
+
+    fn pass_over(&mut self, what: &'static str) {
+        *self.passed_over.entry(what).or_default() += 1;
+    }
+
+    /// Keeps a fragment; the segment in the datagram once it is whole.
+    fn fragment(&mut self, ip: Ip<'_>, time: Time) -> Option<Segment<'_>> {
+        let (id, offset, more) = ip.fragment?;
+        if ip.body.bytes.len() < ip.body.len {
+            self.pass_over("fragments cut by the capture");
+            return None;
+        }
+        let key = FragmentKey { from: ip.from, to: ip.to, id, protocol: ip.protocol.0 };
+        if !self.fragments.contains_key(&key) {
+            if self.fragments.len() == MAX_FRAGMENTED {
+                self.order.pop_front().and_then(|oldest| self.fragments.remove(&oldest));
+                self.pass_over("datagrams whose other fragments never came");
+            }
+            self.order.push_back(key);
+            self.fragments.insert(key, IpDefragBuf::new(ip.protocol, Vec::new(), Vec::new()));
+        }
+        let buffer = self.fragments.get_mut(&key)?;
+        let added = buffer.add(offset, more, ip.body.bytes);
+        if added.is_ok() && !buffer.is_complete() {
+            return None;
+        }
+        let buffer = self.fragments.remove(&key)?;
+        self.order.retain(|k| *k != key);
+        if added.is_err() {
+            self.pass_over("fragments that contradict each other");
+            return None;
+        }
+        self.whole = buffer.take_bufs().0;
+        match segment_of(ip, &self.whole, time) {
+            Ok(segment) => Some(segment),
+            Err(what) => {
+                *self.passed_over.entry(what).or_default() += 1;
+                None
+            }
+        }
+    }
+}
+
+/// The segment in a datagram that was put together again.
+fn segment_of<'a>(ip: Ip<'_>, whole: &'a [u8], time: Time) -> Result<Segment<'a>, &'static str> {
+    let body = Body { bytes: whole, len: whole.len() };
+    match transport(&Ip { body, fragment: None, ..ip }, time)? {
+        Transport::Segment(segment) => Ok(segment),
+        Transport::Tunnel(inner) => match network(inner, time)? {
+            Network::Segment(segment) => Ok(segment),
+            Network::Fragment(_) => Err("fragments inside a fragmented tunnel"),
+        },
+    }
+}
+
+/// Through any tunnels down to TCP.
+fn network(mut body: Body<'_>, time: Time) -> Result<Network<'_>, &'static str> {
+    for _ in 0..MAX_TUNNELS {
+        let ip = ip(body)?;
+        if ip.fragment.is_some() {
+            return Ok(Network::Fragment(ip));
+        }
+        match transport(&ip, time)? {
+            Transport::Segment(segment) => return Ok(Network::Segment(segment)),
+            Transport::Tunnel(inner) => body = inner,
+        }
+    }
+    Err("tunnels nested too deep")
+}
+
+enum Network<'a> {
+    Segment(Segment<'a>),
+    Fragment(Ip<'a>),
+}
+
+enum Transport<'a> {
+    Segment(Segment<'a>),
+    Tunnel(Body<'a>),
+}
+
+/// Takes the link layer off; what follows begins with an IP header.
+fn link(link: i32, body: Body<'_>) -> Result<Body<'_>, &'static str> {
+    const CUT: &str = "frames cut inside the link header";
+    match link {
+        // Ethernet.
+        1 => ethertype(body.be16(12).ok_or(CUT)?, body.after(14)),
+        // BSD loopback: an address family in the byte order of the host (NULL) or of the network (LOOP). IP says its version itself.
+        0 | 108 => Ok(body.after(4)),
+        // Raw IP under its several numbers.
+        12 | 14 | 101 | 228 | 229 => Ok(body),
+        // Linux cooked v1 and v2.
+        113 => ethertype(body.be16(14).ok_or(CUT)?, body.after(16)),
+        276 => ethertype(body.be16(0).ok_or(CUT)?, body.after(20)),
+        _ => Err("frames of a link type that is not read"),
+    }
+}
+
+fn ethertype(mut kind: u16, mut body: Body<'_>) -> Result<Body<'_>, &'static str> {
+    for _ in 0..=MAX_TAGS {
+        match kind {
+            0x0800 | 0x86dd => return Ok(body),
+            // 802.1Q, QinQ and its older numbers.
+            0x8100 | 0x88a8 | 0x9100 | 0x9200 => {
+                kind = body.be16(2).ok_or("frames cut inside a VLAN tag")?;
+                body = body.after(4);
+            }
+            0x0806 => return Err("ARP"),
+            _ => return Err("frames that carry no IP"),
+        }
+    }
+    Err("frames with too many VLAN tags")
+}
+
+fn ip(body: Body<'_>) -> Result<Ip<'_>, &'static str> {
+    match body.bytes.first().ok_or("packets cut before the IP header")? >> 4 {
+        4 => ipv4(body),
+        6 => ipv6(body),
+        _ => Err("packets that are neither IPv4 nor IPv6"),
+    }
+}
+
+fn ipv4(body: Body<'_>) -> Result<Ip<'_>, &'static str> {
+    let header = Ipv4HeaderSlice::from_slice(body.bytes).map_err(|_| "broken or cut IPv4 headers")?;
+    // Segmentation offload above 64 KiB leaves the length 0: the frame's own length counts then.
+    let total = if header.total_len() == 0 { body.len } else { usize::from(header.total_len()) };
+    let fragment = header
+        .is_fragmenting_payload()
+        .then(|| (u32::from(header.identification()), header.fragments_offset(), header.more_fragments()));
+    Ok(Ip {
+        from: header.source_addr().into(),
+        to: header.destination_addr().into(),
+        protocol: header.protocol(),
+        body: body.cut(total).after(header.slice().len()),
+        fragment,
+    })
+}
+
+fn ipv6(body: Body<'_>) -> Result<Ip<'_>, &'static str> {
+    let header = Ipv6HeaderSlice::from_slice(body.bytes).map_err(|_| "broken or cut IPv6 headers")?;
+    let mut rest = body.after(header.slice().len());
+    if header.payload_length() != 0 {
+        rest = rest.cut(usize::from(header.payload_length()));
+    }
+    let (extensions, protocol, _, error) =
+        Ipv6ExtensionsSlice::from_slice_lax(header.next_header(), rest.bytes);
+    if error.is_some() {
+        return Err("broken or cut IPv6 extension headers");
+    }
+    let fragment = extensions.clone().into_iter().find_map(|e| match e {
+        Ipv6ExtensionSlice::Fragment(f) if f.is_fragmenting_payload() => {
+            Some((f.identification(), f.fragment_offset(), f.more_fragments()))
+        }
+        _ => None,
+    });
+    Ok(Ip {
+        from: header.source_addr().into(),
+        to: header.destination_addr().into(),
+        protocol,
+        body: rest.after(extensions.slice().len()),
+        fragment,
+    })
+}
+
+fn transport<'a>(ip: &Ip<'a>, time: Time) -> Result<Transport<'a>, &'static str> {
+    match ip.protocol {
+        ip_number::TCP => tcp(ip, time).map(Transport::Segment),
+        ip_number::UDP => {
+            let udp = UdpHeaderSlice::from_slice(ip.body.bytes).map_err(|_| "broken or cut UDP headers")?;
+            if udp.source_port() == GTP_U || udp.destination_port() == GTP_U {
+                return gtp(ip.body.after(8)).map(Transport::Tunnel);
+            }
+            Err("UDP")
+        }
+        // IP in IP.
+        ip_number::IPV4 | ip_number::IPV6 => Ok(Transport::Tunnel(ip.body)),
+        ip_number::ICMP | ip_number::IPV6_ICMP => Err("ICMP"),
+        _ => Err("IP that carries no TCP"),
+    }
+}
+
+/// The packet inside a G-PDU (3GPP TS 29.281, 5.1).
+fn gtp(body: Body<'_>) -> Result<Body<'_>, &'static str> {
+    let (Some(&flags), Some(&kind), Some(len)) = (body.bytes.first(), body.bytes.get(1), body.be16(2)) else {
+        return Err("GTP-U cut inside its header");
+    };
+    if flags >> 4 != 3 || kind != 255 {
+        return Err("GTP-U that carries no packet");
+    }
+    let mut inner = body.after(8).cut(usize::from(len));
+    if flags & 7 != 0 {
+        let mut next = inner.bytes.get(3).copied();
+        inner = inner.after(4);
+        // Each extension says its length in units of four bytes and ends with the type of the next.
+        while let Some(1..) = next {
+            let units = usize::from(*inner.bytes.first().ok_or("GTP-U cut inside its header")?);
+            if units == 0 {
+                return Err("GTP-U with an extension of no length");
+            }
+            next = inner.bytes.get(units * 4 - 1).copied();
+            inner = inner.after(units * 4);
+        }
+    }
+    Ok(inner)
+}
+
+/// Read by hand and not by etherparse: where the capture cut the options off, the length of the payload is known all the same.
+fn tcp<'a>(ip: &Ip<'a>, time: Time) -> Result<Segment<'a>, &'static str> {
+    let Some(header) = ip.body.bytes.first_chunk::<20>() else { return Err("TCP cut inside its header") };
+    let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let port = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+    let header_len = usize::from(header[12] >> 4) * 4;
+    if header_len < 20 || header_len > ip.body.len {
+        return Err("TCP with a header length that cannot be");
+    }
+    let payload = ip.body.after(header_len);
+    let flags = header[13];
+    Ok(Segment {
+        time,
+        from: SocketAddr::new(ip.from, port(0)),
+        to: SocketAddr::new(ip.to, port(2)),
+        seq: word(4),
+        ack: (flags & 0x10 != 0).then(|| word(8)),
+        syn: flags & 0x02 != 0,
+        fin: flags & 0x01 != 0,
+        rst: flags & 0x04 != 0,
+        payload: payload.bytes,
+        len: payload.len,
+    })
+}

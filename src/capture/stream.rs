@@ -1,0 +1,632 @@
+//! TCP streams out of segments: disorder, repeats, overlaps and gaps (rfc 9293 3.4 for the arithmetic of sequence numbers).
+//!
+//! Bytes are handed on as soon as they are in order. Bytes behind a gap wait; the gap becomes a [`Hole`]
+//! - at once, where the missing bytes are those that the capture cut off a packet (snaplen),
+//! - when more waits behind it than [`MAX_HELD_PER_DIRECTION`], [`MAX_PIECES`] or, over all connections, [`MAX_HELD`] allow,
+//! - when the connection or the capture ends.
+//!
+//! An acknowledgement by the peer proves that the bytes were sent, and not that they do not come later in an unsorted file: it declares none.
+//! Of bytes that came twice the first copy counts. A direction whose SYN was not seen waits for [`SETTLE`] bytes before its start is fixed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::frame::Segment;
+use crate::wire::time::Time;
+
+/// Bytes that wait behind a gap, in one direction of one connection, at most.
+pub const MAX_HELD_PER_DIRECTION: usize = 4 << 20;
+/// Bytes that wait, over all connections, at most.
+pub const MAX_HELD: usize = 32 << 20;
+/// Pieces that wait behind a gap in one direction, at most.
+pub const MAX_PIECES: usize = 4096;
+/// Bytes that wait in a direction whose first sequence number is not known, before the lowest is taken for it.
+pub const SETTLE: usize = 64 << 10;
+/// Connections followed at a time; the ones idle for longest are ended when there are more.
+pub const MAX_CONNECTIONS: usize = 16_384;
+/// How far ahead of what came a segment may lie, in bytes, before it is taken for damage.
+pub const MAX_AHEAD: u64 = 1 << 30;
+/// Bytes that were handed on and are kept to be compared with what comes again, in one direction.
+pub const HISTORY: usize = 8 << 10;
+/// What a piece that waits counts for beside its bytes, so that many small ones are bounded too.
+const PIECE: usize = 64;
+
+/// One of the two directions of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// From client to server.
+    C2s,
+    /// From server to client.
+    S2c,
+}
+
+impl Direction {
+    /// Both, in the order of their numbers.
+    pub const BOTH: [Direction; 2] = [Direction::C2s, Direction::S2c];
+
+    /// As records spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Direction::C2s => "c2s",
+            Direction::S2c => "s2c",
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why bytes are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The capture kept only the beginning of the packet.
+    Snaplen,
+    /// The capture has no packet with these bytes.
+    CaptureDrop,
+    /// The capture began after the connection; how much came before is not known, the hole's length is 0.
+    MidStream,
+}
+
+impl Cause {
+    /// As records spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cause::Snaplen => "snaplen",
+            Cause::CaptureDrop => "capture drop",
+            Cause::MidStream => "mid-stream",
+        }
+    }
+}
+
+/// Bytes that a direction has and the capture lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Hole {
+    /// Which direction.
+    pub direction: Direction,
+    /// The first missing byte, counted from the first byte of the direction.
+    pub offset: u64,
+    /// How many are missing.
+    pub bytes: u64,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// What is known of a connection beside its bytes.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// The how manieth of the capture, in the order of the first packets, from 0.
+    pub number: u64,
+    /// Who opened it, or seems to have.
+    pub client: SocketAddr,
+    /// The other end.
+    pub server: SocketAddr,
+    /// How many connections of the same two ends came before it.
+    pub reuse: u32,
+    /// Packets.
+    pub packets: u64,
+    /// The first packet's time.
+    pub first: Time,
+    /// The last packet's time.
+    pub last: Time,
+    /// Whether the first byte of each direction is known for what it is, by SYN or by what answered it.
+    pub began: [bool; 2],
+    /// Whether each direction ended with FIN.
+    pub fin: [bool; 2],
+    /// Whether there was an RST.
+    pub rst: bool,
+    /// How often bytes came again and differed from the first copy, and where first.
+    pub conflicts: u64,
+    /// The place of the first conflict.
+    pub first_conflict: Option<(Direction, u64)>,
+    /// Segments too far ahead to belong to the connection.
+    pub implausible: u64,
+}
+
+impl Connection {
+    /// The name that records and `--session` use: `CLIENT->SERVER`, with `#2` and so on when the ends connect again.
+    pub fn key(&self) -> String {
+        let again = if self.reuse == 0 { String::new() } else { format!("#{}", self.reuse + 1) };
+        format!("{}->{}{again}", self.client, self.server)
+    }
+}
+
+/// What takes the streams. Offsets count from the first byte of a direction, holes included; both directions of a connection
+/// come in order, each by itself, with the time of the packet that brought the bytes.
+pub trait Handler {
+    /// What is kept for a connection.
+    type State: Default;
+    /// Bytes of one direction, the next in order.
+    fn data(
+        &mut self,
+        state: &mut Self::State,
+        of: &Connection,
+        direction: Direction,
+        time: Time,
+        offset: u64,
+        bytes: &[u8],
+    );
+    /// Bytes that are missing at this place.
+    fn hole(&mut self, state: &mut Self::State, of: &Connection, time: Time, hole: Hole);
+    /// No more will come.
+    fn end(&mut self, state: Self::State, of: Connection);
+}
+
+/// Puts segments back into streams.
+pub struct Streams<H: Handler> {
+    /// What takes the streams.
+    pub handler: H,
+    flows: HashMap<(SocketAddr, SocketAddr), Flow<H::State>>,
+    opened: u64,
+    held: usize,
+}
+
+struct Flow<S> {
+    connection: Connection,
+    /// The side (0: the lower address) that is the client, once that is known.
+    client: Option<usize>,
+    sides: [Half; 2],
+    state: S,
+}
+
+impl<H: Handler> Streams<H> {
+    /// No connection yet.
+    pub fn new(handler: H) -> Streams<H> {
+        Streams { handler, flows: HashMap::new(), opened: 0, held: 0 }
+    }
+
+    /// Connections seen so far.
+    pub fn connections(&self) -> u64 {
+        self.opened
+    }
+
+    /// Takes a segment.
+    pub fn segment(&mut self, s: &Segment<'_>) {
+        let (key, side) = if s.from <= s.to { ((s.from, s.to), 0) } else { ((s.to, s.from), 1) };
+        let mut reuse = 0;
+        if self.flows.get(&key).is_some_and(|flow| flow.is_over(side, s)) {
+            if let Some(old) = self.flows.remove(&key) {
+                reuse = old.connection.reuse + 1;
+                self.finish(old);
+            }
+        }
+        if self.flows.len() >= MAX_CONNECTIONS && !self.flows.contains_key(&key) {
+            self.end_idle();
+        }
+        let opened = &mut self.opened;
+        let flow = self.flows.entry(key).or_insert_with(|| {
+            *opened += 1;
+            Flow::new(s, *opened - 1, reuse)
+        });
+        flow.take(side, s, &mut self.handler, &mut self.held);
+    }
+
+    /// Ends every connection, in the order of their first packets.
+    pub fn finish_all(&mut self) {
+        let mut flows: Vec<_> = self.flows.drain().map(|(_, flow)| flow).collect();
+        flows.sort_by_key(|flow| flow.connection.number);
+        for flow in flows {
+            self.finish(flow);
+        }
+    }
+
+    fn finish(&mut self, mut flow: Flow<H::State>) {
+        flow.end(&mut self.handler, &mut self.held);
+        self.handler.end(flow.state, flow.connection);
+    }
+
+    /// Ends the quarter of the connections that is idle for longest.
+    fn end_idle(&mut self) {
+        let mut keys: Vec<_> = self.flows.iter().map(|(key, flow)| (flow.connection.last, *key)).collect();
+        keys.sort_unstable();
+        for (_, key) in keys.into_iter().take(MAX_CONNECTIONS / 4) {
+            if let Some(flow) = self.flows.remove(&key) {
+                self.finish(flow);
+            }
+        }
+    }
+}
+
+impl<S: Default> Flow<S> {
+    fn new(s: &Segment<'_>, number: u64, reuse: u32) -> Flow<S> {
+        let connection = Connection {
+            number,
+            client: s.from,
+            server: s.to,
+            reuse,
+            packets: 0,
+            first: s.time,
+            last: s.time,
+            began: [false; 2],
+            fin: [false; 2],
+            rst: false,
+            conflicts: 0,
+            first_conflict: None,
+            implausible: 0,
+        };
+        Flow { connection, client: None, sides: Default::default(), state: S::default() }
+    }
+
+    /// Whether this segment opens a new connection between the same two ends.
+    fn is_over(&self, side: usize, s: &Segment<'_>) -> bool {
+        let half = &self.sides[side];
+        let closed = self.connection.rst || self.sides.iter().all(|h| h.fin.is_some());
+        if s.syn {
+            return match half.base {
+                Some(base) if base == s.seq.wrapping_add(1) => false,
+                // A SYN that comes late in an unsorted file lies a little before the start that was guessed.
+                Some(base) => {
+                    half.began || closed || base.wrapping_sub(s.seq.wrapping_add(1)) > SETTLE as u32
+                }
+                None => closed,
+            };
+        }
+        let far = |h: &Half| {
+            h.base.is_some()
+                && (h.place(s.seq) - h.next as i64).unsigned_abs() > MAX_HELD_PER_DIRECTION as u64
+        };
+        closed && s.len > 0 && far(half)
+    }
+
+    fn take<H: Handler<State = S>>(
+        &mut self,
+        side: usize,
+        s: &Segment<'_>,
+        handler: &mut H,
+        held: &mut usize,
+    ) {
+        self.connection.packets += 1;
+        self.connection.first = self.connection.first.min(s.time);
+        self.connection.last = self.connection.last.max(s.time);
+        self.connection.rst |= s.rst;
+        let first = s.seq.wrapping_add(u32::from(s.syn));
+        if s.syn {
+            self.client.get_or_insert(if s.ack.is_some() { 1 - side } else { side });
+            self.begin(side, first, handler, held);
+            if let Some(ack) = s.ack {
+                self.begin(1 - side, ack, handler, held);
+            }
+        }
+        if let Some(ack) = s.ack {
+            self.sides[1 - side].acked(ack);
+        }
+        if s.len > 0 {
+            if self.sides[side].base.is_some() {
+                self.insert(side, first, s.payload, s.len, s.time, handler, held);
+            } else {
+                *held += self.sides[side].wait(first, s);
+                if self.sides[side].held > SETTLE || *held > MAX_HELD {
+                    self.settle(handler, held);
+                }
+            }
+        }
+        if s.fin {
+            self.sides[side].fin.get_or_insert(first.wrapping_add(s.len as u32));
+        }
+    }
+
+    /// The sequence number of a side's first byte is known: by its SYN, or by the acknowledgement of it.
+    fn begin<H: Handler<State = S>>(&mut self, side: usize, first: u32, handler: &mut H, held: &mut usize) {
+        if self.sides[side].base.is_none() {
+            self.sides[side].base = Some(first);
+            self.sides[side].began = true;
+            self.release(side, handler, held);
+        }
+    }
+
+    /// Fixes the start of directions whose SYN was not seen at the lowest byte that came.
+    fn settle<H: Handler<State = S>>(&mut self, handler: &mut H, held: &mut usize) {
+        let earliest = |h: &Half| h.waiting.iter().map(|w| w.time).min();
+        if self.client.is_none() {
+            let side = match (earliest(&self.sides[0]), earliest(&self.sides[1])) {
+                (Some(a), Some(b)) => usize::from(b < a),
+                (None, Some(_)) => 1,
+                _ => 0,
+            };
+            self.client = Some(side);
+        }
+        for side in [self.client.unwrap_or(0), 1 - self.client.unwrap_or(0)] {
+            if self.sides[side].base.is_none() {
+                self.sides[side].base = self.sides[side].lowest_waiting();
+                self.release(side, handler, held);
+            }
+        }
+    }
+
+    /// Hands the bytes on that waited for the start to be known.
+    fn release<H: Handler<State = S>>(&mut self, side: usize, handler: &mut H, held: &mut usize) {
+        let half = &mut self.sides[side];
+        let waiting = std::mem::take(&mut half.waiting);
+        *held -= std::mem::take(&mut half.held);
+        for w in waiting {
+            self.insert(side, w.seq, &w.bytes, w.len, w.time, handler, held);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a segment's fields, from the packet or from what waited")]
+    fn insert<H: Handler<State = S>>(
+        &mut self,
+        side: usize,
+        seq: u32,
+        bytes: &[u8],
+        len: usize,
+        time: Time,
+        handler: &mut H,
+        held: &mut usize,
+    ) {
+        let direction = self.direction(side);
+        let place = self.sides[side].place(seq);
+        if place > self.sides[side].next.saturating_add(MAX_AHEAD) as i64 {
+            self.connection.implausible += 1;
+            return;
+        }
+        let others = *held - self.sides[side].held;
+        let room = MAX_HELD_PER_DIRECTION.min(MAX_HELD.saturating_sub(others));
+        let (half, connection, state) = (&mut self.sides[side], &self.connection, &mut self.state);
+        let conflict = half.insert(place, bytes, len, time, room, &mut |out| {
+            pass_on(handler, state, connection, direction, out)
+        });
+        *held = others + half.held;
+        if let Some(offset) = conflict {
+            self.connection.conflicts += 1;
+            self.connection.first_conflict.get_or_insert((direction, offset));
+        }
+    }
+
+    /// The direction of a side, and with it who is the client, fixed from here on.
+    fn direction(&mut self, side: usize) -> Direction {
+        let client = *self.client.get_or_insert(side);
+        self.name_ends(client);
+        if client == side { Direction::C2s } else { Direction::S2c }
+    }
+
+    fn name_ends(&mut self, client: usize) {
+        let c = &mut self.connection;
+        let (low, high) = if c.client <= c.server { (c.client, c.server) } else { (c.server, c.client) };
+        (c.client, c.server) = if client == 0 { (low, high) } else { (high, low) };
+        c.began = [self.sides[client].began, self.sides[1 - client].began];
+    }
+
+    fn end<H: Handler<State = S>>(&mut self, handler: &mut H, held: &mut usize) {
+        if self.sides.iter().any(|h| !h.waiting.is_empty()) {
+            self.settle(handler, held);
+        }
+        let opener = usize::from(self.connection.client > self.connection.server);
+        let client = *self.client.get_or_insert(opener);
+        self.name_ends(client);
+        for side in [client, 1 - client] {
+            let direction = self.direction(side);
+            let last = self.connection.last;
+            let (half, connection, state) = (&mut self.sides[side], &self.connection, &mut self.state);
+            *held -= half.held;
+            half.end(last, &mut |out| pass_on(handler, state, connection, direction, out));
+            self.connection.fin[direction as usize] = self.sides[side].fin.is_some();
+        }
+    }
+}
+
+fn pass_on<H: Handler>(
+    handler: &mut H,
+    state: &mut H::State,
+    of: &Connection,
+    direction: Direction,
+    out: Out<'_>,
+) {
+    match out {
+        Out::Data { time, offset, bytes } => handler.data(state, of, direction, time, offset, bytes),
+        Out::Hole { time, offset, bytes, cause } => {
+            handler.hole(state, of, time, Hole { direction, offset, bytes, cause })
+        }
+    }
+}
+
+/// What a direction hands on.
+enum Out<'a> {
+    Data { time: Time, offset: u64, bytes: &'a [u8] },
+    Hole { time: Time, offset: u64, bytes: u64, cause: Cause },
+}
+
+/// A segment that waits for the start of its direction to be known.
+struct Waiting {
+    seq: u32,
+    bytes: Vec<u8>,
+    len: usize,
+    time: Time,
+}
+
+/// One direction. Places are 64-bit offsets from its first byte; sequence numbers wrap, places do not.
+#[derive(Default)]
+struct Half {
+    /// The sequence number of place 0.
+    base: Option<u32>,
+    /// Whether `base` comes from a SYN or its acknowledgement.
+    began: bool,
+    /// All before it was handed on.
+    next: u64,
+    /// Bytes that came behind a gap, by place; they do not overlap.
+    pending: BTreeMap<u64, (Time, Vec<u8>)>,
+    /// Ranges that the capture cut off packets behind a gap: start, end and time.
+    cuts: BTreeMap<u64, (u64, Time)>,
+    waiting: Vec<Waiting>,
+    /// What `pending`, `cuts` and `waiting` count for, in bytes.
+    held: usize,
+    /// The sequence number of FIN.
+    fin: Option<u32>,
+    /// The highest place that the peer acknowledged.
+    acked: u64,
+    history: Vec<u8>,
+}
+
+impl Half {
+    /// The place of a sequence number: the one nearest to what comes next.
+    fn place(&self, seq: u32) -> i64 {
+        let next = self.base.unwrap_or(seq).wrapping_add(self.next as u32);
+        self.next as i64 + i64::from(seq.wrapping_sub(next).cast_signed())
+    }
+
+    fn acked(&mut self, ack: u32) {
+        if self.base.is_some() {
+            self.acked = self.acked.max(u64::try_from(self.place(ack)).unwrap_or(0));
+        }
+    }
+
+    fn wait(&mut self, seq: u32, s: &Segment<'_>) -> usize {
+        let cost = s.payload.len() + PIECE;
+        self.waiting.push(Waiting { seq, bytes: s.payload.to_vec(), len: s.len, time: s.time });
+        self.held += cost;
+        cost
+    }
+
+    fn lowest_waiting(&self) -> Option<u32> {
+        let any = self.waiting.first()?.seq;
+        self.waiting.iter().map(|w| w.seq).min_by_key(|seq| seq.wrapping_sub(any).cast_signed())
+    }
+
+    /// Takes bytes at a place; `len` is more than there are where the capture cut the packet. The place of a conflict, if there is one.
+    fn insert(
+        &mut self,
+        place: i64,
+        bytes: &[u8],
+        len: usize,
+        time: Time,
+        room: usize,
+        out: &mut dyn FnMut(Out<'_>),
+    ) -> Option<u64> {
+        let end = u64::try_from(place + len as i64).ok()?;
+        let before = (self.next as i64 - place).max(0) as usize;
+        // rfc 9293 3.8.4: a keep-alive repeats the byte before the next, with any value.
+        let conflict =
+            if before == len && len == 1 { None } else { self.conflict_with_history(place, bytes) };
+        if end <= self.next {
+            return conflict;
+        }
+        let bytes = &bytes[before.min(bytes.len())..];
+        let start = (place.max(0) as u64).max(self.next);
+        let cut_from = start + bytes.len() as u64;
+        if start == self.next && self.pending.is_empty() && self.cuts.is_empty() {
+            self.deliver(time, bytes, out);
+            if cut_from < end {
+                self.give_up(end, Cause::Snaplen, time, out);
+            }
+            return conflict;
+        }
+        let conflict = self.hold(start, bytes, time).or(conflict);
+        if cut_from < end {
+            let cut = self.cuts.entry(cut_from).or_insert_with(|| {
+                self.held += PIECE;
+                (end, time)
+            });
+            cut.0 = cut.0.max(end);
+        }
+        self.drain(room, MAX_PIECES, out);
+        conflict
+    }
+
+    /// Where bytes that came again differ from those handed on, as far as these are kept.
+    fn conflict_with_history(&self, place: i64, bytes: &[u8]) -> Option<u64> {
+        let kept_from = self.next as i64 - self.history.len() as i64;
+        let from = place.max(kept_from);
+        let to = (place + bytes.len() as i64).min(self.next as i64);
+        if from >= to {
+            return None;
+        }
+        let old = &self.history[(from - kept_from) as usize..(to - kept_from) as usize];
+        let new = &bytes[(from - place) as usize..(to - place) as usize];
+        old.iter().zip(new).position(|(a, b)| a != b).map(|at| from as u64 + at as u64)
+    }
+
+    /// Keeps what is new of bytes behind a gap. The place of a conflict, if there is one.
+    fn hold(&mut self, start: u64, bytes: &[u8], time: Time) -> Option<u64> {
+        let stop = start + bytes.len() as u64;
+        let mut conflict = None;
+        let mut at = start;
+        while at < stop {
+            let rest = &bytes[(at - start) as usize..];
+            let covering = self.pending.range(..=at).next_back().map(|(s, (_, b))| (*s, b));
+            if let Some((s, old)) = covering.filter(|(s, b)| s + b.len() as u64 > at) {
+                let old = &old[(at - s) as usize..];
+                let differs = old.iter().zip(rest).position(|(a, b)| a != b);
+                conflict = conflict.or(differs.map(|d| at + d as u64));
+                at += old.len() as u64;
+                continue;
+            }
+            let free = self.pending.range(at..).next().map_or(stop, |(s, _)| (*s).min(stop));
+            let new = rest[..(free - at) as usize].to_vec();
+            self.held += new.len() + PIECE;
+            self.pending.insert(at, (time, new));
+            at = free;
+        }
+        conflict
+    }
+
+    /// Hands on what is in order; gives up the first gap as long as more waits than `room` bytes or `pieces` pieces.
+    fn drain(&mut self, room: usize, pieces: usize, out: &mut dyn FnMut(Out<'_>)) {
+        loop {
+            let first = self.pending.first_key_value().map(|(s, _)| *s);
+            if first.is_some_and(|s| s <= self.next) {
+                if let Some((start, (time, bytes))) = self.pending.pop_first() {
+                    self.held -= bytes.len() + PIECE;
+                    self.deliver(time, &bytes[((self.next - start) as usize).min(bytes.len())..], out);
+                }
+                continue;
+            }
+            let cut = self.cuts.first_key_value().map(|(s, (e, t))| (*s, *e, *t));
+            match cut {
+                Some((_, end, _)) if end <= self.next => {
+                    self.cuts.pop_first();
+                    self.held -= PIECE;
+                }
+                Some((start, end, time)) if start <= self.next => {
+                    self.give_up(first.map_or(end, |f| f.min(end)), Cause::Snaplen, time, out);
+                }
+                _ => {
+                    let after = first.into_iter().chain(cut.map(|(s, ..)| s)).min();
+                    let Some(after) = after else { return };
+                    if self.held <= room && self.pending.len() + self.cuts.len() <= pieces {
+                        return;
+                    }
+                    let time = self.pending.first_key_value().map(|(_, (t, _))| *t).or(cut.map(|(.., t)| t));
+                    self.give_up(after, Cause::CaptureDrop, time.unwrap_or_default(), out);
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, time: Time, bytes: &[u8], out: &mut dyn FnMut(Out<'_>)) {
+        if bytes.is_empty() {
+            return;
+        }
+        out(Out::Data { time, offset: self.next, bytes });
+        self.next += bytes.len() as u64;
+        let kept = &bytes[bytes.len().saturating_sub(HISTORY)..];
+        if self.history.len() + kept.len() > 2 * HISTORY {
+            self.history.drain(..(self.history.len() + kept.len() - HISTORY).min(self.history.len()));
+        }
+        self.history.extend_from_slice(kept);
+    }
+
+    /// Declares all up to `end` missing.
+    fn give_up(&mut self, end: u64, cause: Cause, time: Time, out: &mut dyn FnMut(Out<'_>)) {
+        out(Out::Hole { time, offset: self.next, bytes: end - self.next, cause });
+        self.next = end;
+        self.history.clear();
+    }
+
+    /// Hands on all that waits; what the peer acknowledged or FIN stands behind, and is not there, is a hole too.
+    fn end(&mut self, time: Time, out: &mut dyn FnMut(Out<'_>)) {
+        self.drain(0, 0, out);
+        if self.base.is_none() {
+            return;
+        }
+        let fin = self.fin.map(|seq| self.place(seq).max(0) as u64);
+        // Without FIN the last acknowledged number may be that of a FIN which was not captured.
+        let end = fin.unwrap_or(self.acked.saturating_sub(1));
+        if end > self.next && end - self.next <= MAX_AHEAD {
+            self.give_up(end, Cause::CaptureDrop, time, out);
+        }
+        (self.history, self.held) = (Vec::new(), 0);
+    }
+}
