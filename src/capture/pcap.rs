@@ -212,7 +212,7 @@ impl Reader {
     ///
     /// # Errors
     /// When a record cannot be read; there is nothing more to read then.
-    pub fn next(&mut self) -> Result<Option<Packet<'_>>, Error> {
+    pub fn packet(&mut self) -> Result<Option<Packet<'_>>, Error> {
         if self.broken {
             return Ok(None);
         }

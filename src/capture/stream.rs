@@ -187,11 +187,11 @@ impl<H: Handler> Streams<H> {
     pub fn segment(&mut self, s: &Segment<'_>) {
         let (key, side) = if s.from <= s.to { ((s.from, s.to), 0) } else { ((s.to, s.from), 1) };
         let mut reuse = 0;
-        if self.flows.get(&key).is_some_and(|flow| flow.is_over(side, s)) {
-            if let Some(old) = self.flows.remove(&key) {
-                reuse = old.connection.reuse + 1;
-                self.finish(old);
-            }
+        if self.flows.get(&key).is_some_and(|flow| flow.is_over(side, s))
+            && let Some(old) = self.flows.remove(&key)
+        {
+            reuse = old.connection.reuse + 1;
+            self.finish(old);
         }
         if self.flows.len() >= MAX_CONNECTIONS && !self.flows.contains_key(&key) {
             self.end_idle();

@@ -1,0 +1,195 @@
+//! Captures made from seeds: packets with the faults of real networks and real capturing, written as pcap.
+#![allow(missing_docs, dead_code, reason = "each test binary uses a part of it")]
+
+use std::collections::BTreeMap;
+
+/// A small generator of numbers, the same on every machine (xorshift64*).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        (self.next() >> 11) % n.max(1)
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub fn bytes(&mut self, n: usize) -> Vec<u8> {
+        (0..n).map(|_| self.next() as u8).collect()
+    }
+}
+
+pub const SYN: u8 = 0x02;
+pub const ACK: u8 = 0x10;
+pub const FIN: u8 = 0x01;
+pub const RST: u8 = 0x04;
+
+/// A TCP segment between 10.0.0.1:40000 (side 0) and 10.0.0.2:1935 (side 1).
+#[derive(Clone)]
+pub struct Packet {
+    pub side: usize,
+    pub seq: u32,
+    pub ack: u32,
+    pub flags: u8,
+    pub payload: Vec<u8>,
+    /// Bytes of the payload that the capture kept.
+    pub kept: usize,
+}
+
+impl Packet {
+    pub fn new(side: usize, seq: u32, flags: u8, payload: &[u8]) -> Packet {
+        Packet { side, seq, ack: 0, flags, payload: payload.to_vec(), kept: payload.len() }
+    }
+
+    /// The IPv4 packet.
+    pub fn ipv4(&self) -> Vec<u8> {
+        let mut p = vec![0x45, 0];
+        p.extend(((40 + self.payload.len()) as u16).to_be_bytes());
+        p.extend([0, 1, 0, 0, 64, 6, 0, 0]);
+        let ends = [[10, 0, 0, 1], [10, 0, 0, 2]];
+        p.extend(ends[self.side]);
+        p.extend(ends[1 - self.side]);
+        p.extend(self.tcp());
+        p
+    }
+
+    /// The TCP header and payload.
+    pub fn tcp(&self) -> Vec<u8> {
+        let ports = [40000u16, 1935];
+        let mut p = ports[self.side].to_be_bytes().to_vec();
+        p.extend(ports[1 - self.side].to_be_bytes());
+        p.extend(self.seq.to_be_bytes());
+        p.extend(self.ack.to_be_bytes());
+        p.extend([0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+        p.extend(&self.payload);
+        p
+    }
+}
+
+/// A classic pcap (microseconds, little endian) of raw IP packets, one each millisecond.
+pub fn pcap(packets: &[Packet]) -> Vec<u8> {
+    let frames: Vec<_> = packets.iter().map(|p| (p.ipv4(), p.payload.len() - p.kept)).collect();
+    pcap_frames(101, frames.iter().map(|(f, cut)| (&f[..f.len() - cut], f.len())))
+}
+
+/// A classic pcap of any frames: their bytes and their length on the wire.
+pub fn pcap_frames<'a>(link: u32, frames: impl Iterator<Item = (&'a [u8], usize)>) -> Vec<u8> {
+    let mut out = 0xa1b2_c3d4u32.to_le_bytes().to_vec();
+    out.extend([2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    out.extend(0x4_0000u32.to_le_bytes());
+    out.extend(link.to_le_bytes());
+    for (i, (frame, wire_len)) in frames.enumerate() {
+        let time = [1_700_000_000 + i as u32 / 1000, i as u32 % 1000 * 1000];
+        for word in [time[0], time[1], frame.len() as u32, wire_len as u32] {
+            out.extend(word.to_le_bytes());
+        }
+        out.extend(frame);
+    }
+    out
+}
+
+/// One generated connection, and what a byte map of its packets holds.
+pub struct Case {
+    pub packets: Vec<Packet>,
+    pub syn: bool,
+    /// By direction: place -> byte, from the lowest place.
+    pub bytes: [BTreeMap<u64, u8>; 2],
+    pub conflicts: bool,
+}
+
+/// A connection with disorder, repeats, overlaps, loss, wrap and keep-alives, as the seed says.
+pub fn case(seed: u64) -> Case {
+    let mut r = Random::new(seed);
+    let syn = !r.chance(25);
+    let (loss, disorder, repeat, overlap) =
+        (r.below(4) * 2, r.below(3) * 10, r.below(3) * 5, r.below(3) * 10);
+    let conflicts = r.chance(20);
+    // A third of the sequence numbers wrap on the way.
+    let mut isn = [r.next() as u32, r.next() as u32];
+    if r.chance(33) {
+        isn = isn.map(|n| 0u32.wrapping_sub(n % 4000));
+    }
+    let mut packets = Vec::new();
+    if syn {
+        packets.push(Packet::new(0, isn[0], SYN, &[]));
+        packets.push(Packet { ack: isn[0].wrapping_add(1), ..Packet::new(1, isn[1], SYN | ACK, &[]) });
+    }
+    let data = [r.below(12_000) as usize + 100, r.below(12_000) as usize + 100].map(|n| r.bytes(n));
+    let mut sent = [0usize; 2];
+    while (0..2).any(|s| sent[s] < data[s].len()) {
+        let side = r.below(2) as usize;
+        let (all, at) = (&data[side], sent[side]);
+        if at == all.len() {
+            continue;
+        }
+        let len = (r.below(1400) as usize + 60).min(all.len() - at);
+        sent[side] += len;
+        let seq = |place: usize| isn[side].wrapping_add(1).wrapping_add(place as u32);
+        if at > 0 && r.chance(3) {
+            // Some keep-alives carry a byte of any value; told apart from data only where it stands right behind it.
+            let any = if disorder + loss + overlap == 0 { 0 } else { all[at - 1] };
+            packets.push(Packet::new(side, seq(at - 1), ACK, &[any]));
+        }
+        if !r.chance(loss) {
+            packets.push(Packet::new(side, seq(at), ACK, &all[at..at + len]));
+        }
+        if r.chance(repeat) {
+            packets.push(Packet::new(side, seq(at), ACK, &all[at..at + len]));
+        }
+        if r.chance(overlap) {
+            let from = at.saturating_sub(r.below(900) as usize);
+            let to = (at + len + r.below(900) as usize).min(all.len());
+            let mut again = all[from..to].to_vec();
+            if conflicts {
+                let i = r.below(again.len() as u64) as usize;
+                again[i] ^= 0x55;
+            }
+            packets.push(Packet::new(side, seq(from), ACK, &again));
+        }
+    }
+    for i in 2..packets.len() {
+        if r.chance(disorder) {
+            let to = (i + 1 + r.below(6) as usize).min(packets.len() - 1);
+            packets[i..=to].rotate_left(1);
+        }
+    }
+    if r.chance(60) {
+        for side in 0..2 {
+            packets.push(Packet::new(
+                side,
+                isn[side].wrapping_add(1 + data[side].len() as u32),
+                FIN | ACK,
+                &[],
+            ));
+        }
+    }
+    let bytes = byte_map(&packets, isn, syn);
+    Case { packets, syn, bytes, conflicts }
+}
+
+/// The naive way: each byte at its place, the first copy counts, keep-alive bytes are none.
+fn byte_map(packets: &[Packet], isn: [u32; 2], syn: bool) -> [BTreeMap<u64, u8>; 2] {
+    [0, 1].map(|side| {
+        let mut map = BTreeMap::new();
+        for p in packets.iter().filter(|p| p.side == side) {
+            let place = i64::from(p.seq.wrapping_sub(isn[side].wrapping_add(1)).cast_signed());
+            for (i, byte) in p.payload[..p.kept].iter().enumerate() {
+                map.entry(place + i as i64).or_insert(*byte);
+            }
+        }
+        let lowest = if syn { 0 } else { map.keys().next().copied().unwrap_or(0) };
+        map.into_iter().map(|(place, byte)| ((place - lowest) as u64, byte)).collect()
+    })
+}

@@ -1,0 +1,188 @@
+//! Generated captures through file reader, unwrapper and reassembly, against a naive byte map and, where it is there, tshark.
+
+mod capture_gen;
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Write};
+use std::process::Command;
+
+use capture_gen::{Packet, case, pcap};
+use rtmp_bench::capture::frame::Unwrapper;
+use rtmp_bench::capture::pcap::{Reader, Source, source};
+use rtmp_bench::capture::stream::{Connection, Direction, Handler, Hole, Streams};
+use rtmp_bench::wire::time::Time;
+
+/// Keeps all that the streams hand on.
+#[derive(Default)]
+struct Keep {
+    ended: Vec<(Connection, Kept)>,
+}
+
+#[derive(Default)]
+struct Kept {
+    bytes: [BTreeMap<u64, u8>; 2],
+    next: [u64; 2],
+    holes: Vec<Hole>,
+}
+
+impl Handler for Keep {
+    type State = Kept;
+
+    fn data(
+        &mut self,
+        kept: &mut Kept,
+        _: &Connection,
+        direction: Direction,
+        time: Time,
+        offset: u64,
+        bytes: &[u8],
+    ) {
+        let d = direction as usize;
+        assert!(time.as_micros() >= 1_700_000_000_000_000, "bytes without a time");
+        assert_eq!(offset, kept.next[d], "not in order");
+        kept.next[d] += bytes.len() as u64;
+        kept.bytes[d].extend(bytes.iter().enumerate().map(|(i, b)| (offset + i as u64, *b)));
+    }
+
+    fn hole(&mut self, kept: &mut Kept, _: &Connection, _: Time, hole: Hole) {
+        let d = hole.direction as usize;
+        assert_eq!(hole.offset, kept.next[d], "a hole that is not where the bytes end");
+        kept.next[d] += hole.bytes;
+        kept.holes.push(hole);
+    }
+
+    fn end(&mut self, kept: Kept, connection: Connection) {
+        self.ended.push((connection, kept));
+    }
+}
+
+fn packets(bytes: Vec<u8>) -> Reader {
+    match source(Box::new(Cursor::new(bytes))) {
+        Ok(Source::Packets(reader)) => reader,
+        Ok(Source::Raw(_)) => panic!("taken for a raw dump"),
+        Err(e) => panic!("{e}"),
+    }
+}
+
+fn reassemble(capture: Vec<u8>) -> Vec<(Connection, Kept)> {
+    let mut reader = packets(capture);
+    let mut unwrapper = Unwrapper::default();
+    let mut streams = Streams::new(Keep::default());
+    while let Some(packet) = reader.packet().expect("a whole file") {
+        if let Some(segment) = unwrapper.segment(packet) {
+            streams.segment(&segment);
+        }
+    }
+    streams.finish_all();
+    streams.handler.ended
+}
+
+/// How many seeds: `RTMP_BENCH_CASES`, or four hundred.
+fn cases() -> u64 {
+    std::env::var("RTMP_BENCH_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(400)
+}
+
+#[test]
+fn generated_captures_equal_a_byte_map() {
+    let (mut with_holes, mut with_conflicts) = (0, 0);
+    for seed in 0..cases() {
+        let case = case(seed);
+        let ended = reassemble(pcap(&case.packets));
+        assert_eq!(ended.len(), 1, "seed {seed}: connections");
+        let (connection, kept) = &ended[0];
+        // Without SYN the client is whoever spoke first.
+        let client = usize::from(connection.client.port() == 1935);
+        if case.syn {
+            assert_eq!(client, 0, "seed {seed}: who is the client");
+        }
+        for d in 0..2 {
+            let (got, want) = (&kept.bytes[d], &case.bytes[d ^ client]);
+            let differs = got.iter().zip(want).find(|(a, b)| a != b);
+            assert!(
+                got == want,
+                "seed {seed}, {}: {} bytes, want {}, first difference {differs:?}",
+                ["c2s", "s2c"][d],
+                got.len(),
+                want.len()
+            );
+        }
+        with_holes += u64::from(!kept.holes.is_empty());
+        with_conflicts += u64::from(connection.conflicts > 0);
+        assert!(case.conflicts || connection.conflicts == 0, "seed {seed}: a conflict where there is none");
+    }
+    assert!(with_holes > cases() / 10, "the generator makes captures with holes");
+    assert!(with_conflicts > cases() / 50, "conflicts are made and seen");
+}
+
+#[test]
+fn tshark_follows_the_same_streams() {
+    if Command::new("tshark").arg("--version").output().is_err() {
+        return;
+    }
+    // tshark is asked about whole streams: over a gap it writes a sentence instead of bytes.
+    let whole = (0..).map(|seed| (seed, case(seed))).filter(|(_, c)| c.syn && !c.conflicts);
+    let whole = whole.filter(|(_, c)| c.bytes.iter().all(|b| b.keys().copied().eq(0..b.len() as u64)));
+    for (seed, case) in whole.filter(|(seed, _)| seed % 3 == 0).take(6) {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(&pcap(&case.packets)).expect("written");
+        let out = Command::new("tshark")
+            .arg("-r")
+            .arg(file.path())
+            .args(["-q", "-z", "follow,tcp,raw,0"])
+            .output()
+            .expect("tshark");
+        let text = String::from_utf8_lossy(&out.stdout);
+        let mut followed = [String::new(), String::new()];
+        for line in text.lines().filter(|l| l.trim().chars().all(|c| c.is_ascii_hexdigit())) {
+            followed[usize::from(line.starts_with('\t'))].push_str(line.trim());
+        }
+        let kept = &reassemble(pcap(&case.packets))[0].1;
+        for (d, want) in followed.iter().enumerate() {
+            let got: String = kept.bytes[d].values().map(|b| format!("{b:02x}")).collect();
+            assert!(
+                got == *want,
+                "seed {seed} direction {d}: {} hex digits, tshark has {}",
+                got.len(),
+                want.len()
+            );
+        }
+    }
+}
+
+#[test]
+fn packets_cut_by_the_capture_are_holes_of_that_cause() {
+    let mut all = vec![Packet::new(0, 99, capture_gen::SYN, &[])];
+    for i in 0..3u32 {
+        let mut p = Packet::new(0, 100 + i * 50, capture_gen::ACK, &[7; 50]);
+        p.kept = 20;
+        all.push(p);
+    }
+    let (_, kept) = &reassemble(pcap(&all))[0];
+    let holes: Vec<_> = kept.holes.iter().map(|h| (h.offset, h.bytes, h.cause.name())).collect();
+    assert_eq!(holes, [(20, 30, "snaplen"), (70, 30, "snaplen"), (120, 30, "snaplen")]);
+}
+
+#[test]
+fn a_syn_with_another_number_is_another_connection() {
+    let mut all = Vec::new();
+    for isn in [1000u32, 500_000, 900] {
+        all.push(Packet::new(0, isn, capture_gen::SYN, &[]));
+        all.push(Packet::new(0, isn, capture_gen::SYN, &[]));
+        all.push(Packet::new(0, isn + 1, capture_gen::ACK, &isn.to_be_bytes()));
+    }
+    let ended = reassemble(pcap(&all));
+    let keys: Vec<_> = ended.iter().map(|(c, k)| (c.key(), k.bytes[0].len())).collect();
+    let key = "10.0.0.1:40000->10.0.0.2:1935";
+    assert_eq!(keys, [(key.to_string(), 4), (format!("{key}#2"), 4), (format!("{key}#3"), 4)]);
+}
+
+#[test]
+fn what_waits_behind_a_gap_is_bounded() {
+    let mut all = vec![Packet::new(0, 99, capture_gen::SYN, &[])];
+    // 8 MiB behind a gap of one byte.
+    all.extend((0..6000u32).map(|i| Packet::new(0, 101 + i * 1400, capture_gen::ACK, &[1; 1400])));
+    let (_, kept) = &reassemble(pcap(&all))[0];
+    let holes: Vec<_> = kept.holes.iter().map(|h| (h.offset, h.bytes, h.cause.name())).collect();
+    assert_eq!(holes, [(0, 1, "capture drop")]);
+    assert_eq!(kept.next[0], 1 + 6000 * 1400);
+}
