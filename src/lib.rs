@@ -6,5 +6,6 @@ pub mod capture;
 pub mod cli;
 pub mod net;
 pub mod notation;
+pub mod record;
 pub mod scenario;
 pub mod wire;

@@ -1,3 +1,5 @@
 //! Scenarios: the language, its check, the engine, and the suite that is built in.
 
 pub mod ast;
+pub mod expect;
+pub mod suite;
