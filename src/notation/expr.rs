@@ -1,5 +1,7 @@
 //! What the notation's text parses into: values, payloads, messages and patterns over them, with variables where scenarios have them.
 
+use bstr::BString;
+
 use crate::wire::amf0::Value;
 
 /// Where a token stands in its file, both counted from 1.
@@ -19,9 +21,11 @@ pub struct Text(pub Vec<TextPart>);
 #[derive(Debug, Clone, PartialEq)]
 pub enum TextPart {
     /// As it stands.
-    Literal(String),
+    Literal(BString),
     /// The value of a variable.
     Var(String),
+    /// `*`: anything in a pattern, itself elsewhere (`\\*` is a literal star everywhere).
+    Star,
 }
 
 /// A value that may contain variables. Numbers are `f64` throughout: exact for every integer the protocol has.
@@ -31,7 +35,7 @@ pub enum Expr {
     Literal(Value),
     /// `"a-{name}"`; kind tells string, `long("…")` and `xml("…")` apart.
     Text(TextKind, Text),
-    /// `$x`, `$x+20`, `$x-20` (modulo 2^32), or a name bound by `for`, `let` or `repeat … as`.
+    /// `$x`, `$x+20`, `$x-20` (modulo 2^32).
     Var {
         /// Name without the `$`.
         name: String,
@@ -44,6 +48,8 @@ pub enum Expr {
     Array(Vec<Expr>),
     /// `amf3(v)`.
     Amf3(Box<Expr>),
+    /// `amf3(PAYLOAD)`: marker 0x11 and these bytes.
+    Amf3Bytes(Payload),
     /// `raw(PAYLOAD)`: any bytes where a value stands.
     Raw(Payload),
 }
@@ -67,7 +73,7 @@ pub enum ObjectKind {
     /// Marker 0x08.
     Ecma,
     /// Marker 0x10, with its class name.
-    Typed(String),
+    Typed(BString),
 }
 
 /// Bytes: pieces side by side are joined.
@@ -106,7 +112,7 @@ pub enum Piece {
     Cut(Payload, Expr, Expr),
     /// `avc.key(300)`: valid media of exactly so many payload bytes; headers take no size.
     Media(MediaKind, Option<Expr>),
-    /// A name bound by `let` or `for`.
+    /// `$v`: bytes bound by `let` or `for`.
     Var(String),
 }
 
@@ -201,7 +207,7 @@ pub enum Pat {
     /// A string with `*` in it.
     Glob(Text),
     /// `{k: p, …}`: an object, ECMA array or typed object with at least these fields when `...` ends it, else exactly these.
-    Object(Vec<(String, Pat)>, bool),
+    Object(Vec<(BString, Pat)>, bool),
     /// `[p, …]`, open when `...` ends it.
     Array(Vec<Pat>, bool),
     /// `!p`.

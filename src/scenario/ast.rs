@@ -114,7 +114,7 @@ pub enum StepKind {
         /// Tried in this order whenever something arrives.
         branches: Vec<Branch>,
         /// When time is up.
-        otherwise: Option<(Judgement, String)>,
+        otherwise: (Judgement, String),
     },
     /// `memory < N MiB { … }`: growth of the target's resident memory.
     Memory {
@@ -226,9 +226,9 @@ pub enum Split {
     #[default]
     Whole,
     /// `split 1,9`: after these offsets.
-    At(Vec<u32>),
+    At(Vec<Expr>),
     /// `split each N`: pieces of N bytes.
-    Each(u32),
+    Each(Expr),
     /// `split random`: from the seed.
     Random,
 }
@@ -294,6 +294,8 @@ pub enum PatternKind {
     Note(NoteKind),
     /// `closed [by fin|rst]`.
     Closed(Option<CloseHow>),
+    /// `unreadable`: the peer's bytes cannot be read further.
+    Unreadable,
     /// `stuck`: a write of ours did not complete.
     Stuck,
     /// `a | b`.
@@ -309,7 +311,7 @@ pub enum BlockTest {
     Time(Pat),
     /// `zero=p`: the second word.
     Word(Pat),
-    /// `random=p` is not said of values: `random PAYLOAD`, the other bytes repeated to fit.
+    /// `random=PAYLOAD`: the other bytes, repeated to fit.
     Random(Payload),
     /// `echo`: the last 1528 bytes are C1's.
     Echo,
