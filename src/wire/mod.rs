@@ -8,5 +8,6 @@ pub mod handshake;
 pub mod media;
 pub mod message;
 pub mod note;
+pub mod sample;
 pub mod session;
 pub mod time;

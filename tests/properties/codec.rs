@@ -1,4 +1,4 @@
-//! AMF0, AMF3 and message payloads: round trips, truncations, random bytes.
+//! AMF0, AMF3, message payloads, media heads and FLV files: round trips, truncations, random bytes.
 
 use bstr::BString;
 use bytes::Bytes;
@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use rtmp_bench::wire::amf0::{self, Value};
 use rtmp_bench::wire::amf3::{self, Object};
+use rtmp_bench::wire::flv;
+use rtmp_bench::wire::media::{self, Media};
 use rtmp_bench::wire::message::{Command, Encoding, Message, SubMessage, UserControl};
 
 fn text() -> impl Strategy<Value = BString> + Clone {
@@ -200,5 +202,48 @@ proptest! {
             amf0::encode_all(&values, &mut out);
             prop_assert_eq!(format!("{:?}", amf0::decode_all(&out)), format!("{:?}", Ok::<_, ()>(values)));
         }
+    }
+
+    #[test]
+    fn random_media_is_read_or_refused(head in any::<u8>(), bytes in proptest::collection::vec(0u8..0x20, 0..60)) {
+        let payload = [&[head], &bytes[..]].concat();
+        for (type_id, media) in [(8, Media::audio(&payload)), (9, Media::video(&payload))] {
+            prop_assert_eq!(media.ok().map(|m| m.kind), media::kind(type_id, &payload));
+            let Ok(media) = media else { continue };
+            // Each track costs a byte, and their data lies in the payload.
+            let tracks: Vec<_> = media.tracks().collect();
+            prop_assert!(tracks.len() <= payload.len().max(1));
+            let data: usize = tracks.iter().flatten().map(|track| track.data.len()).sum();
+            prop_assert!(data < payload.len());
+        }
+    }
+
+    #[test]
+    fn flv_files_come_back_and_cut_ones_have_fewer_tags(
+        tags in proptest::collection::vec((8u8..10, any::<u32>(), proptest::collection::vec(any::<u8>(), 0..30)), 0..4)
+    ) {
+        let header = flv::Header { audio: true, video: false };
+        let mut writer = flv::Writer::new(Vec::new(), header).expect("a header");
+        for (type_id, timestamp, data) in &tags {
+            writer.write(*type_id, *timestamp, data).expect("a tag");
+        }
+        let file = writer.into_inner();
+        for cut in 0..=file.len() {
+            let Ok(reader) = flv::Reader::new(&file[..cut]) else {
+                prop_assert!(cut < 13);
+                continue;
+            };
+            let read: Vec<_> = reader.collect();
+            let whole = read.iter().flatten().map(|tag| (tag.type_id, tag.timestamp, tag.data.clone()));
+            prop_assert!(whole.eq(tags.iter().take(read.iter().flatten().count()).cloned()));
+            prop_assert!(cut < file.len() || read.iter().flatten().count() == tags.len());
+        }
+    }
+
+    #[test]
+    fn random_files_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let file = [b"FLV\x01\x05\0\0\0\x09\0\0\0\0", &bytes[..]].concat();
+        let tags = flv::Reader::new(&file[..]).expect("a header").flatten();
+        prop_assert!(tags.map(|tag| tag.data.len() + 15).sum::<usize>() <= bytes.len());
     }
 }
