@@ -4,6 +4,7 @@
 
 pub mod capture;
 pub mod cli;
+pub mod fuzzing;
 pub mod net;
 pub mod notation;
 pub mod record;

@@ -270,10 +270,19 @@ mod tests {
         }
     }
 
+    struct Broken;
+
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("no more"))
+        }
+    }
+
     #[test]
     fn after_an_error_there_are_no_more_tags() {
-        let file = [&HEAD[..], &[9, 0]].concat();
-        assert_eq!(Reader::new(&file[..]).expect("a header").count(), 1);
+        let reader = Reader::new(HEAD.chain(Broken)).expect("a header");
+        let tags: Vec<String> = reader.take(2).map(|tag| tag.expect_err("an error").to_string()).collect();
+        assert_eq!(tags, ["flv at byte 13: no more"]);
     }
 
     #[test]

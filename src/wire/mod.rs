@@ -10,4 +10,5 @@ pub mod message;
 pub mod note;
 pub mod sample;
 pub mod session;
+pub mod shared_object;
 pub mod time;
