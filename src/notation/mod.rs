@@ -13,4 +13,8 @@
 //! ```
 //! Behind a message stand its fields: `csid=3 ts=40 msid=1 fmt=1`.
 
+pub mod error;
 pub mod expr;
+pub(crate) mod lex;
+pub(crate) mod parse;
+mod parse_pat;

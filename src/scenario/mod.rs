@@ -3,3 +3,5 @@
 pub mod ast;
 pub mod expect;
 pub mod suite;
+pub mod syntax;
+mod syntax_wire;

@@ -1,0 +1,49 @@
+//! What is wrong with a text, where, and what was expected.
+
+use super::expr::Pos;
+
+/// A mistake at a place in a text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}:{}: {message}", pos.line, pos.column)]
+pub struct Error {
+    /// Where.
+    pub pos: Pos,
+    /// What is wrong and what was expected.
+    pub message: String,
+}
+
+impl Error {
+    pub(crate) fn new(pos: Pos, message: impl Into<String>) -> Error {
+        Error { pos, message: message.into() }
+    }
+
+    /// `unknown word 'hexx'; did you mean 'hex'?`
+    pub(crate) fn unknown<'a>(
+        pos: Pos,
+        what: &str,
+        found: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Error {
+        let message = match nearest(found, known) {
+            Some(near) => format!("unknown {what} '{found}'; did you mean '{near}'?"),
+            None => format!("unknown {what} '{found}'"),
+        };
+        Error::new(pos, message)
+    }
+
+    /// The message with its file, the line it is about and a caret below the place.
+    pub fn render(&self, file: &str, text: &str) -> String {
+        let line = text.lines().nth(self.pos.line.saturating_sub(1) as usize).unwrap_or("");
+        let before = line.chars().take(self.pos.column.saturating_sub(1) as usize);
+        let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        format!("{file}:{self}\n  {line}\n  {indent}^\n")
+    }
+}
+
+/// The known word that a misspelt one most likely stands for.
+pub(crate) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let close = (found.chars().count() / 3).clamp(1, 4);
+    let distance = |word: &str| strsim::damerau_levenshtein(&found.to_lowercase(), &word.to_lowercase());
+    let (near, word) = known.into_iter().map(|word| (distance(word), word)).min_by_key(|(d, _)| *d)?;
+    (near <= close).then_some(word)
+}
