@@ -13,8 +13,32 @@
 //! ```
 //! Behind a message stand its fields: `csid=3 ts=40 msid=1 fmt=1`.
 
+mod amf3;
 pub mod error;
+pub mod eval;
 pub mod expr;
 pub(crate) mod lex;
+pub(crate) mod matching;
 pub(crate) mod parse;
 mod parse_pat;
+pub mod print;
+
+use error::Error;
+use expr::{MessageExpr, SendFields};
+use lex::Tok;
+use parse::Parser;
+pub use print::{brief, brief_payload, print, print_payload};
+
+/// Reads one message with its fields: what [`print()`] makes, and everything else that may stand behind `>`.
+///
+/// # Errors
+/// At the first mistake.
+pub fn parse(text: &str) -> Result<(MessageExpr, SendFields), Error> {
+    let mut parser = Parser::new(text)?;
+    let message = parser.message()?;
+    let fields = parser.send_fields()?;
+    match parser.peek() {
+        Tok::End => Ok((message, fields)),
+        _ => parser.expected("the end of the message"),
+    }
+}

@@ -2,6 +2,7 @@
 
 pub mod ast;
 pub mod expect;
+pub mod pattern;
 pub mod suite;
 pub mod syntax;
 mod syntax_wire;
