@@ -1,1 +1,236 @@
-//! target
+//! What the user typed as TARGET: `rtmp[s]://[user:password@]host[:port]/app[/prefix][?query]`.
+
+use std::io;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use super::conn::{Dial, Io};
+
+/// The port of RTMP over TCP.
+pub const DEFAULT_PORT: u16 = 1935;
+
+/// A server's application, and what stream names begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    credentials: Option<String>,
+    /// Without brackets.
+    host: String,
+    port: u16,
+    app: String,
+    prefix: String,
+    query: Option<String>,
+}
+
+/// Why a text is no TARGET.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{given}': {expected}; expected rtmp://host[:port]/app[/prefix][?query]")]
+pub struct TargetError {
+    given: String,
+    expected: &'static str,
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(given: &str) -> Result<Target, TargetError> {
+        let error = |expected| TargetError { given: given.to_owned(), expected };
+        let rest = match given.split_once("://") {
+            Some(("rtmp", rest)) => rest,
+            Some(("rtmps", _)) => return Err(error("TLS (rtmps) is not spoken")),
+            Some(_) => return Err(error("the scheme is not rtmp")),
+            None => return Err(error("it does not begin with rtmp://")),
+        };
+        if given.chars().any(|c| c.is_control() || c == ' ') {
+            return Err(error("it has a space or a control character in it"));
+        }
+        let (rest, query) = match rest.split_once('?') {
+            Some((rest, query)) => (rest, Some(query.to_owned())),
+            None => (rest, None),
+        };
+        let (authority, path) = rest.split_once('/').ok_or_else(|| error("the app is missing"))?;
+        let (credentials, address) = match authority.rsplit_once('@') {
+            Some((credentials, address)) => (Some(credentials.to_owned()), address),
+            None => (None, authority),
+        };
+        let (host, port) = host_and_port(address).map_err(error)?;
+        let (app, prefix) = path.split_once('/').unwrap_or((path, ""));
+        if app.is_empty() {
+            return Err(error("the app is missing"));
+        }
+        let (app, prefix) = (app.to_owned(), prefix.to_owned());
+        Ok(Target { credentials, host, port, app, prefix, query })
+    }
+}
+
+fn host_and_port(address: &str) -> Result<(String, u16), &'static str> {
+    let (host, port) = match address.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']').ok_or("the bracket of the address is not closed")?;
+            host.parse::<std::net::Ipv6Addr>().map_err(|_| "no IPv6 address stands in the brackets")?;
+            (host, port)
+        }
+        None => match address.find(':') {
+            Some(at) => address.split_at(at),
+            None => (address, ""),
+        },
+    };
+    if host.is_empty() {
+        return Err("the host is missing");
+    }
+    let port = match port.strip_prefix(':') {
+        None if port.is_empty() => DEFAULT_PORT,
+        None => return Err("something stands behind the address"),
+        Some(port) => port.parse().ok().filter(|p| *p != 0).ok_or("the port is no number from 1 to 65535")?,
+    };
+    Ok((host.to_owned(), port))
+}
+
+impl Target {
+    /// The application, as connect names it: with the query where no prefix stands before it, as other clients read such a URL.
+    pub fn app(&self) -> String {
+        match &self.query {
+            Some(query) if self.prefix.is_empty() => format!("{}?{query}", self.app),
+            _ => self.app.clone(),
+        }
+    }
+
+    /// What stream names begin with; empty: anything.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What stream names end with: the query behind a prefix, with its `?`.
+    pub fn suffix(&self) -> String {
+        match &self.query {
+            Some(query) if !self.prefix.is_empty() => format!("?{query}"),
+            _ => String::new(),
+        }
+    }
+
+    /// The URL that connect names as `tcUrl`: without credentials and stream names.
+    pub fn tc_url(&self) -> String {
+        format!("rtmp://{}/{}", self.address(), self.app())
+    }
+
+    /// `host:port`, with brackets where the host is an IPv6 address.
+    pub fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// Whether the host is this machine by its address or name.
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost" || self.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
+    /// For people: credentials, the prefix (often a stream key) and the query's values are masked unless `secrets`.
+    pub fn display(&self, secrets: bool) -> String {
+        let mask = |text: &str| if secrets { text.to_owned() } else { "***".to_owned() };
+        let mut out = "rtmp://".to_owned();
+        if let Some(credentials) = &self.credentials {
+            out += &format!("{}@", mask(credentials));
+        }
+        out += &format!("{}/{}", self.address(), self.app);
+        if !self.prefix.is_empty() {
+            out += &format!("/{}", mask(&self.prefix));
+        }
+        if let Some(query) = &self.query {
+            let fields = query.split('&').map(|field| match field.split_once('=') {
+                Some((name, value)) => format!("{name}={}", mask(value)),
+                None => mask(field),
+            });
+            out += &format!("?{}", fields.collect::<Vec<_>>().join("&"));
+        }
+        out
+    }
+
+    /// Opens TCP connections to it, each within `timeout`.
+    pub fn dialer(&self, timeout: Duration) -> TcpDial {
+        TcpDial { host: self.host.clone(), port: self.port, timeout }
+    }
+}
+
+/// Opens TCP connections.
+#[derive(Debug, Clone)]
+pub struct TcpDial {
+    host: String,
+    port: u16,
+    timeout: Duration,
+}
+
+impl Dial for TcpDial {
+    fn dial(&self) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send + '_>> {
+        Box::pin(async {
+            let connect = TcpStream::connect((self.host.as_str(), self.port));
+            let late = |_| {
+                io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {:?}", self.timeout))
+            };
+            let stream = tokio::time::timeout(self.timeout, connect).await.map_err(late)??;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Io>)
+        })
+    }
+}
+
+impl Io for TcpStream {
+    fn reset(&mut self) -> io::Result<()> {
+        self.set_zero_linger()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(s: &str) -> Target {
+        s.parse().unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    #[test]
+    fn parts() {
+        let t = parse("rtmp://host/live");
+        assert_eq!((t.address().as_str(), t.app().as_str(), t.prefix()), ("host:1935", "live", ""));
+        let t = parse("rtmp://u:p@[::1]:2000/live/a/b?k=v");
+        assert_eq!((t.address().as_str(), t.app().as_str(), t.prefix()), ("[::1]:2000", "live", "a/b"));
+        assert_eq!(t.suffix(), "?k=v");
+        assert_eq!(t.tc_url(), "rtmp://[::1]:2000/live");
+        assert!(t.is_loopback());
+        let t = parse("rtmp://host/live?k=v");
+        assert_eq!((t.app().as_str(), t.suffix().as_str()), ("live?k=v", ""));
+    }
+
+    #[test]
+    fn secrets_are_masked() {
+        let t = parse("rtmp://user:pw@host/live/key?token=abc&flag");
+        assert_eq!(t.display(false), "rtmp://***@host:1935/live/***?token=***&***");
+        assert_eq!(t.display(true), "rtmp://user:pw@host:1935/live/key?token=abc&flag");
+    }
+
+    #[test]
+    fn mistakes_say_what_was_expected() {
+        let table = [
+            ("host/live", "does not begin with rtmp://"),
+            ("http://host/live", "the scheme is not rtmp"),
+            ("rtmps://host/live", "TLS"),
+            ("rtmp://host", "the app is missing"),
+            ("rtmp://host/", "the app is missing"),
+            ("rtmp:///live", "the host is missing"),
+            ("rtmp://host:0/live", "the port is no number"),
+            ("rtmp://host:x/live", "the port is no number"),
+            ("rtmp://[::1/live", "bracket"),
+            ("rtmp://[x]/live", "IPv6"),
+            ("rtmp://[::1]x/live", "something stands behind"),
+            ("rtmp://host/a b", "space"),
+        ];
+        for (text, want) in table {
+            let got = text.parse::<Target>().expect_err(text).to_string();
+            assert!(got.contains(want) && got.contains("expected rtmp://host"), "{text}: {got}");
+        }
+    }
+}
