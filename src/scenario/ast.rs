@@ -397,7 +397,7 @@ pub enum ConditionKind {
     Alive,
     /// `controlled`: an error answer, a close or `in step`; and then `alive`.
     Controlled,
-    /// `relayed a to b [spacing] [gaps at key]`.
+    /// `relayed a to b [spacing] [gaps at key] [tail N]`.
     Relayed {
         /// The sender.
         from: Text,
@@ -407,6 +407,8 @@ pub enum ConditionKind {
         spacing: bool,
         /// Frames may be missing before a key frame (slow players).
         gaps_at_key: bool,
+        /// The last frames sent, so many, need not come: filler that pushes the others out of servers that batch.
+        tail: u32,
     },
     /// `again reach …`: tried anew on fresh connections until its time is up.
     Again(Box<Reach>),

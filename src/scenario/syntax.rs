@@ -714,7 +714,8 @@ impl Parser<'_> {
             self.keyword("at")?;
             self.keyword("key")?;
         }
-        Ok(ConditionKind::Relayed { from, to, spacing, gaps_at_key })
+        let tail = if self.take_word("tail") { self.constant()? as u32 } else { 0 };
+        Ok(ConditionKind::Relayed { from, to, spacing, gaps_at_key, tail })
     }
 }
 
