@@ -8,5 +8,6 @@ pub mod fuzzing;
 pub mod net;
 pub mod notation;
 pub mod record;
+pub mod report;
 pub mod scenario;
 pub mod wire;

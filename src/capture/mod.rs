@@ -6,3 +6,4 @@
 pub mod frame;
 pub mod pcap;
 pub mod stream;
+pub mod write;

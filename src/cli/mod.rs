@@ -3,7 +3,11 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+mod envelope;
+mod output;
 
 /// A verb's result as the exit status that the contract names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +39,25 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Why a verb could not run: the exit status and what to say on stderr.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    /// Bad arguments or a bad file.
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure { exit: Exit::Usage, message: message.into() }
+    }
+
+    /// Our own error.
+    pub fn internal(message: impl Into<String>) -> Failure {
+        Failure { exit: Exit::Internal, message: message.into() }
+    }
+}
+
 /// Conformance tester, fuzzer, capture replayer and load generator for RTMP.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 110)]
@@ -48,5 +71,51 @@ enum Verb {}
 
 /// Runs the program: parses the arguments and runs the verb they name.
 pub fn main() -> ExitCode {
-    match Cli::parse().verb {}
+    let matches = from_environment(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    let result: Result<Exit, Failure> = match cli.verb {};
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            complain(&failure.message);
+            failure.exit.into()
+        }
+    }
+}
+
+/// Lets every flag of every verb be set as `RTMP_BENCH_NAME`.
+fn from_environment(command: Command) -> Command {
+    command.mut_subcommands(|verb| {
+        verb.mut_args(|arg| {
+            let Some(long) = arg.get_long().filter(|l| !["help", "version"].contains(l)) else { return arg };
+            let name = format!("RTMP_BENCH_{}", long.replace('-', "_").to_uppercase());
+            let arg = arg.env(name).hide_env_values(true);
+            match arg.get_action() {
+                ArgAction::SetTrue => arg.value_parser(BoolishValueParser::new()),
+                _ => arg,
+            }
+        })
+    })
+}
+
+/// One line on stderr.
+fn complain(what: &str) {
+    eprintln!("rtmp-bench: {what}");
+}
+
+/// Returns at the first ^C or SIGTERM; the next one kills.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut term) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = term.recv() => (),
+        _ = tokio::signal::ctrl_c() => (),
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => (),
+            _ = tokio::signal::ctrl_c() => (),
+        }
+        std::process::exit(130);
+    });
 }

@@ -1,0 +1,127 @@
+//! Conversations as pcapng, for tools that open captures: the payloads are real, the headers around them are made.
+
+use std::io::{self, Write};
+
+use etherparse::PacketBuilder;
+
+/// Payload bytes in one made segment, at most.
+const SEGMENT: usize = 16 * 1024;
+const CLIENT: ([u8; 6], [u8; 4]) = ([2, 0, 0, 0, 0, 1], [10, 0, 0, 1]);
+const SERVER: ([u8; 6], [u8; 4]) = ([2, 0, 0, 0, 0, 2], [10, 0, 0, 2]);
+/// The port that dissectors know.
+const PORT: u16 = 1935;
+/// The client's port of connection 0.
+const FIRST_PORT: u16 = 40_000;
+
+/// A file being written: Ethernet, microseconds.
+#[derive(Debug)]
+pub struct PcapngWriter<W> {
+    out: W,
+    /// Next sequence numbers (client's, server's) of each connection.
+    connections: Vec<[u32; 2]>,
+}
+
+impl<W: Write> PcapngWriter<W> {
+    /// Begins the file; `comment` stands in its section header.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn new(out: W, comment: &str) -> io::Result<PcapngWriter<W>> {
+        let mut writer = PcapngWriter { out, connections: Vec::new() };
+        let mut section = Vec::new();
+        section.extend(0x1A2B_3C4Du32.to_le_bytes()); // byte-order magic
+        section.extend(1u16.to_le_bytes()); // version 1.0
+        section.extend(0u16.to_le_bytes());
+        section.extend(u64::MAX.to_le_bytes()); // section length unknown
+        option(&mut section, 1, comment.as_bytes());
+        option(&mut section, 0, &[]);
+        writer.block(0x0A0D_0D0A, &section)?;
+        let interface = [1u16.to_le_bytes(), 0u16.to_le_bytes()].concat();
+        writer.block(1, &[interface, 0u32.to_le_bytes().to_vec()].concat())?;
+        Ok(writer)
+    }
+
+    /// Appends bytes that the client (`sent`) or the server sent, `at_us` microseconds since 1970 or any origin; a new connection begins with its SYNs.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn payload(&mut self, at_us: u64, connection: u16, sent: bool, bytes: &[u8]) -> io::Result<()> {
+        let index = usize::from(connection);
+        while self.connections.len() <= index {
+            let next = self.connections.len() as u16;
+            self.connections.push([1, 1]);
+            self.segment(at_us, next, true, Flags::Syn, &[])?;
+            self.segment(at_us, next, false, Flags::SynAck, &[])?;
+        }
+        for piece in bytes.chunks(SEGMENT) {
+            self.segment(at_us, connection, sent, Flags::Data, piece)?;
+            let next = &mut self.connections[index][usize::from(!sent)];
+            *next = next.wrapping_add(piece.len() as u32);
+        }
+        Ok(())
+    }
+
+    fn segment(
+        &mut self,
+        at_us: u64,
+        connection: u16,
+        sent: bool,
+        flags: Flags,
+        payload: &[u8],
+    ) -> io::Result<()> {
+        let [client, server] = self.connections[usize::from(connection)];
+        let port = FIRST_PORT.wrapping_add(connection);
+        let (from, to, ports, seq, ack) = match sent {
+            true => (CLIENT, SERVER, (port, PORT), client, server),
+            false => (SERVER, CLIENT, (PORT, port), server, client),
+        };
+        let builder = PacketBuilder::ethernet2(from.0, to.0).ipv4(from.1, to.1, 64);
+        let builder = match flags {
+            Flags::Syn => builder.tcp(ports.0, ports.1, 0, 65_535).syn(),
+            Flags::SynAck => builder.tcp(ports.0, ports.1, 0, 65_535).syn().ack(1),
+            Flags::Data => builder.tcp(ports.0, ports.1, seq, 65_535).psh().ack(ack),
+        };
+        let mut packet = Vec::with_capacity(builder.size(payload.len()));
+        builder.write(&mut packet, payload).map_err(io::Error::other)?;
+        self.packet(at_us, &packet)
+    }
+
+    fn packet(&mut self, at_us: u64, packet: &[u8]) -> io::Result<()> {
+        let len = packet.len() as u32;
+        let mut body = Vec::with_capacity(packet.len() + 24);
+        for word in [0, (at_us >> 32) as u32, at_us as u32, len, len] {
+            body.extend(word.to_le_bytes());
+        }
+        body.extend(packet);
+        pad(&mut body);
+        self.block(6, &body)
+    }
+
+    fn block(&mut self, kind: u32, body: &[u8]) -> io::Result<()> {
+        let total = (body.len() as u32 + 12).to_le_bytes();
+        self.out.write_all(&kind.to_le_bytes())?;
+        self.out.write_all(&total)?;
+        self.out.write_all(body)?;
+        self.out.write_all(&total)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Flags {
+    Syn,
+    SynAck,
+    Data,
+}
+
+fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
+    let value = &value[..value.len().min(usize::from(u16::MAX))];
+    out.extend(code.to_le_bytes());
+    out.extend((value.len() as u16).to_le_bytes());
+    out.extend(value);
+    pad(out);
+}
+
+/// Everything in pcapng is aligned to 32 bits.
+fn pad(out: &mut Vec<u8>) {
+    out.resize(out.len().next_multiple_of(4), 0);
+}

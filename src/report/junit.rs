@@ -1,0 +1,54 @@
+//! A record of `test` as JUnit XML: one suite a folder of scenarios, one test case a case.
+
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+
+use crate::record::{Case, Record, Verdict};
+
+/// The XML document. Findings are failures, skipped cases are skipped; a verdict that was expected is a success with a note.
+pub fn test(record: &Record, strict: bool) -> String {
+    let mut report = Report::new("rtmp-bench test");
+    let cases = record.test.as_ref().map_or(&[][..], |t| &t.cases);
+    for chunk in cases.chunk_by(|a, b| folder(&a.id) == folder(&b.id)) {
+        let mut suite = TestSuite::new(folder(&chunk[0].id));
+        suite.add_test_cases(chunk.iter().map(|case| test_case(case, strict)));
+        report.add_test_suite(suite);
+    }
+    report.to_string().unwrap_or_default()
+}
+
+fn folder(id: &str) -> &str {
+    id.rsplit_once('/').map_or("scenarios", |(folder, _)| folder)
+}
+
+fn test_case(case: &Case, strict: bool) -> TestCase {
+    let status = match (case.finding(strict), case.verdict) {
+        (Some(found), _) => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_type(case.verdict.name()).set_message(format!("{found}: {}", case.why));
+            status.set_description(details(case));
+            status
+        }
+        (None, Verdict::Skip) => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(case.why.clone());
+            status
+        }
+        (None, _) => TestCaseStatus::success(),
+    };
+    let mut out = TestCase::new(case.id.clone(), status);
+    out.set_classname(case.clause.join(" ")).set_time(std::time::Duration::from_millis(case.duration_ms));
+    if case.finding(strict).is_none() && case.verdict != Verdict::Skip {
+        out.set_system_out(format!("{}: {} {}", case.verdict.name(), case.branch, case.why));
+    }
+    out
+}
+
+fn details(case: &Case) -> String {
+    let mut text =
+        format!("{}\nclause {} ({})\n{}\n", case.title, case.clause.join(", "), case.level, case.why);
+    for line in &case.trace {
+        text.push_str(&format!("{:>9} us {} {} {}\n", line.at_us, line.conn, line.direction, line.text));
+    }
+    text.push_str(&format!("again: {}\n", case.repeat));
+    text
+}

@@ -1,0 +1,5 @@
+//! Pure views of a record: functions from a record to text.
+
+pub mod junit;
+pub mod probe;
+pub mod table;
