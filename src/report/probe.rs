@@ -10,7 +10,7 @@ pub fn screen(record: &Record) -> String {
         return "nothing was found out\n".to_owned();
     };
     let mut table = Table::new();
-    table.set_style(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     let mut row = |name: &str, value: Option<String>| {
         table.add_row([name.to_owned(), value.unwrap_or_else(|| "not found out".to_owned())]);
     };
