@@ -125,3 +125,55 @@ fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
 fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(4), 0);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::frame::Unwrapper;
+    use crate::capture::pcap::{self, Source};
+    use crate::capture::stream::{Connection, Direction, Handler, Hole, Streams};
+    use crate::wire::time::Time;
+
+    /// Keeps the bytes of every connection.
+    #[derive(Default)]
+    struct Kept(Vec<[Vec<u8>; 2]>, Vec<Hole>);
+
+    impl Handler for Kept {
+        type State = [Vec<u8>; 2];
+        fn data(&mut self, s: &mut Self::State, _: &Connection, d: Direction, _: Time, _: u64, bytes: &[u8]) {
+            s[d as usize].extend(bytes);
+        }
+        fn hole(&mut self, _: &mut Self::State, _: &Connection, _: Time, hole: Hole) {
+            self.1.push(hole);
+        }
+        fn end(&mut self, state: Self::State, _: Connection) {
+            self.0.push(state);
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        let large: Vec<u8> = (0..40_000u32).map(|i| i as u8).collect();
+        let mut file = Vec::new();
+        let mut writer = PcapngWriter::new(&mut file, "why").unwrap();
+        writer.payload(10, 0, true, &large).unwrap();
+        writer.payload(20, 1, true, b"second").unwrap();
+        writer.payload(30, 0, false, b"answer").unwrap();
+        writer.payload(40, 0, true, b"more").unwrap();
+
+        let Ok(Source::Packets(mut packets)) = pcap::source(Box::new(io::Cursor::new(file))) else {
+            panic!("not a capture")
+        };
+        let (mut unwrapper, mut streams) = (Unwrapper::default(), Streams::new(Kept::default()));
+        while let Some(packet) = packets.packet().unwrap() {
+            streams.segment(&unwrapper.segment(packet).expect("a segment"));
+        }
+        streams.finish_all();
+        let Kept(connections, holes) = streams.handler;
+        assert_eq!(holes, []);
+        assert_eq!(
+            connections,
+            [[[&large[..], b"more"].concat(), b"answer".to_vec()], [b"second".to_vec(), Vec::new()]]
+        );
+    }
+}
