@@ -1,5 +1,7 @@
 //! What a run found: plain data, saved as JSON. Units stand in the fields' names; "no data" is absent, never 0.
 
+pub mod inspect;
+
 use serde::{Deserialize, Serialize};
 
 /// The value of [`Record::schema`].
@@ -33,6 +35,9 @@ pub struct Record {
     /// What `test` found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<Test>,
+    /// What `inspect` found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inspect: Option<inspect::Inspect>,
 }
 
 /// The program.

@@ -4,6 +4,97 @@
 //! on as soon as they are in order, [`session`] reads RTMP from them. [`read`] joins the four.
 
 pub mod frame;
+mod media;
 pub mod pcap;
+pub mod secrets;
+pub mod session;
 pub mod stream;
 pub mod write;
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::record::inspect::Inspect;
+use frame::Unwrapper;
+use pcap::{Error, Source};
+use session::{Sessions, Watch};
+use stream::Streams;
+
+/// Reads a capture to its end, or as far as it can be read: what is wrong then stands in [`Inspect::damage`]. `watch` hears every
+/// message with its time while it is read. Secrets in URLs are masked unless `show_secrets`.
+///
+/// # Errors
+/// When nothing can be read: no such file, no capture, or damaged before the first packet.
+pub fn read(path: &Path, show_secrets: bool, watch: &mut dyn Watch) -> Result<Inspect, Error> {
+    read_source(pcap::open(path)?, show_secrets, watch)
+}
+
+/// As [`read`], from what was opened already.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_source(source: Source, show_secrets: bool, watch: &mut dyn Watch) -> Result<Inspect, Error> {
+    match source {
+        Source::Packets(reader) => read_packets(reader, Sessions::new(show_secrets, watch)),
+        Source::Raw(bytes) => read_raw(bytes, Sessions::new(show_secrets, watch)),
+    }
+}
+
+fn read_packets(mut reader: pcap::Reader, sessions: Sessions<'_>) -> Result<Inspect, Error> {
+    let mut unwrapper = Unwrapper::default();
+    let mut streams = Streams::new(sessions);
+    let mut packets = 0u64;
+    let damage = loop {
+        match reader.packet() {
+            Ok(Some(packet)) => {
+                packets += 1;
+                if let Some(segment) = unwrapper.segment(packet) {
+                    streams.segment(&segment);
+                }
+            }
+            Ok(None) => break None,
+            Err(e) if packets == 0 => return Err(e),
+            Err(e) => break Some(e.to_string()),
+        }
+    };
+    streams.finish_all();
+    let facts = reader.facts();
+    let tcp_connections = streams.connections();
+    Ok(Inspect {
+        format: facts.format.into(),
+        packets: facts.packets,
+        dropped_packets: facts.dropped,
+        passed_over: unwrapper.passed_over().iter().map(|(what, n)| ((*what).to_string(), *n)).collect(),
+        comments: facts.comments,
+        damage,
+        tcp_connections,
+        ..streams.handler.finish()
+    })
+}
+
+fn read_raw(mut bytes: Box<dyn Read + Send>, mut sessions: Sessions<'_>) -> Result<Inspect, Error> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut raw = None;
+    let mut have = 0;
+    let damage = loop {
+        match bytes.read(&mut buffer[have..]) {
+            Ok(n) if n > 0 && have + n < buffer.len() && raw.is_none() => have += n,
+            Ok(0) if have == 0 => break None,
+            Ok(n) => {
+                // The first 64 KiB show which direction it is.
+                let raw = raw.get_or_insert_with(|| session::Raw::new(&buffer[..have + n]));
+                sessions.raw(raw, &buffer[..have + n]);
+                have = 0;
+                if n == 0 {
+                    break None;
+                }
+            }
+            Err(e) if raw.is_none() && have == 0 => return Err(e.into()),
+            Err(e) => break Some(e.to_string()),
+        }
+    };
+    if let Some(raw) = raw {
+        sessions.end_raw(raw);
+    }
+    Ok(Inspect { format: "raw".into(), damage, ..sessions.finish() })
+}

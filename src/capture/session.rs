@@ -1,0 +1,600 @@
+//! RTMP sessions out of streams: both directions read as far as they are whole, and summed up.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use bstr::{BStr, ByteSlice};
+use sha2::{Digest, Sha256};
+
+use super::media::Media;
+use super::secrets::{Place, Secrets};
+use super::stream::{Cause, Connection, Direction, Handler, Hole};
+use crate::record::inspect::{self, Both, Inspect};
+use crate::wire::amf0::Value;
+use crate::wire::chunk::{ChunkReader, Limits, MessageHeader, Quirks, ReadEvent};
+use crate::wire::handshake::{BLOCK_LEN, Block, Version};
+use crate::wire::message::{Command, Message, type_id};
+use crate::wire::note::{Note, NoteKind};
+use crate::wire::time::Time;
+
+/// Entries of all lists together (sessions, other connections, holes, commands, chunk sizes), at most.
+pub const MAX_LISTED: usize = 1_000_000;
+/// Bytes of unfinished messages over all sessions, at most; a direction that goes beyond is read no further.
+pub const MAX_UNFINISHED: usize = 256 << 20;
+/// Bytes of C0 and C1, by which a session is known.
+pub const HELLO_LEN: u64 = 1 + BLOCK_LEN as u64;
+/// Bytes kept of the beginning of each direction, to name what is not RTMP.
+const HEAD: usize = 64;
+/// Bytes kept of a name that the peer chose.
+const MAX_NAME: usize = 256;
+
+/// Hears a session while it is read. What the peers say is not masked here.
+pub trait Watch {
+    /// Something came whole, at the time of the packet that completed it. Only of flows that begin like RTMP; whether a flow is a
+    /// session is certain with its first 1537 bytes.
+    fn heard(&mut self, of: &Connection, direction: Direction, time: Time, what: Heard<'_>);
+
+    /// A session ended, and this is its sum.
+    fn ended(&mut self, session: &inspect::Session) {
+        let _ = session;
+    }
+}
+
+/// Hears nothing.
+impl Watch for () {
+    fn heard(&mut self, _: &Connection, _: Direction, _: Time, _: Heard<'_>) {}
+}
+
+/// What is heard.
+#[derive(Debug, Clone, Copy)]
+pub enum Heard<'a> {
+    /// C0 or S0.
+    Version(u8),
+    /// C1 or S1.
+    Hello(&'a Block),
+    /// C2 or S2.
+    Answer(&'a Block),
+    /// A message.
+    Message(MessageHeader, &'a [u8]),
+    /// A departure from the specification.
+    Note(Note),
+    /// A gap; after the first one only gaps are heard of this direction.
+    Hole(Hole),
+    /// The direction cannot be read further.
+    Broken(&'a str),
+}
+
+/// Takes streams and makes sessions of them.
+pub struct Sessions<'w> {
+    watch: &'w mut dyn Watch,
+    show_secrets: bool,
+    sessions: Vec<inspect::Session>,
+    other: Vec<inspect::Other>,
+    budget: Budget,
+    unfinished: usize,
+}
+
+/// How many more entries lists may take.
+struct Budget {
+    left: usize,
+    omitted: u64,
+}
+
+impl Budget {
+    fn push<T>(&mut self, list: &mut Vec<T>, entry: impl FnOnce() -> T) {
+        if self.left == 0 {
+            self.omitted += 1;
+        } else {
+            self.left -= 1;
+            list.push(entry());
+        }
+    }
+}
+
+/// What is kept of a connection while it lasts.
+#[derive(Default)]
+pub struct State {
+    sides: [Side; 2],
+    said: Said,
+    secrets: Secrets,
+}
+
+/// What the client said that names the session.
+#[derive(Default)]
+struct Said {
+    connected: bool,
+    tc_url: Option<String>,
+    name: Option<String>,
+    publishes: bool,
+    plays: bool,
+}
+
+#[derive(Default)]
+struct Side {
+    head: Vec<u8>,
+    /// Bytes so far, holes included.
+    bytes: u64,
+    holes: Vec<Hole>,
+    rtmp: Option<Box<Rtmp>>,
+}
+
+/// A direction that begins as RTMP does.
+struct Rtmp {
+    sha256: Sha256,
+    phase: Phase,
+    block: Vec<u8>,
+    reader: ChunkReader,
+    messages: BTreeMap<u8, u64>,
+    chunk_sizes: Vec<u32>,
+    commands: Vec<String>,
+    media: Media,
+    notes: Vec<inspect::Note>,
+    unfinished: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Version,
+    Hello,
+    Answer,
+    Chunks,
+    /// Behind a hole, or undecodable.
+    Lost,
+}
+
+impl<'w> Sessions<'w> {
+    /// None yet.
+    pub fn new(show_secrets: bool, watch: &'w mut dyn Watch) -> Sessions<'w> {
+        let budget = Budget { left: MAX_LISTED, omitted: 0 };
+        Sessions { watch, show_secrets, sessions: Vec::new(), other: Vec::new(), budget, unfinished: 0 }
+    }
+
+    /// Sessions and other connections, in the order of their first packets.
+    pub fn finish(mut self) -> Inspect {
+        self.sessions.sort_by_key(|s| s.stream);
+        self.other.sort_by_key(|o| o.stream);
+        Inspect { sessions: self.sessions, other: self.other, omitted: self.budget.omitted, ..Inspect::default() }
+    }
+
+    /// More bytes of a raw dump.
+    pub fn raw(&mut self, raw: &mut Raw, bytes: &[u8]) {
+        let offset = raw.state.sides[raw.direction as usize].bytes;
+        self.data(&mut raw.state, &raw.connection, raw.direction, Time::ZERO, offset, bytes);
+    }
+
+    /// The end of a raw dump: one session, one side of it.
+    pub fn end_raw(&mut self, raw: Raw) {
+        let kept = self.sessions.len();
+        if raw.state.sides[raw.direction as usize].bytes < HELLO_LEN {
+            self.end(State { sides: [Side::default(), Side::default()], ..raw.state }, raw.connection);
+        } else {
+            self.session(raw.state, &raw.connection);
+        }
+        for session in &mut self.sessions[kept..] {
+            (session.key, session.client, session.server) = ("raw".into(), String::new(), String::new());
+        }
+        for other in &mut self.other {
+            (other.key, other.what) = ("raw".into(), "shorter than a handshake".into());
+        }
+    }
+
+    /// Reads bytes of a direction that begins as RTMP does.
+    fn read(&mut self, state: &mut State, of: &Connection, direction: Direction, time: Time, bytes: &[u8]) {
+        let State { sides, said, secrets } = state;
+        let side = &mut sides[direction as usize];
+        let at = side.bytes;
+        let Some(rtmp) = &mut side.rtmp else { return };
+        rtmp.sha256.update(bytes);
+        let mut rest = rtmp.handshake(bytes, &mut |what| self.watch.heard(of, direction, time, what));
+        while rtmp.phase == Phase::Chunks {
+            let mut left = rest;
+            let event = rtmp.reader.read(&mut left);
+            rest = &rest[rest.len() - left.len()..];
+            let offset = at + (bytes.len() - rest.len()) as u64;
+            match event {
+                Ok(Some(ReadEvent::Message(header, payload))) => {
+                    self.watch.heard(of, direction, time, Heard::Message(header, payload));
+                    let sums = Sums {
+                        messages: &mut rtmp.messages,
+                        chunk_sizes: &mut rtmp.chunk_sizes,
+                        commands: &mut rtmp.commands,
+                        media: &mut rtmp.media,
+                        notes: &mut rtmp.notes,
+                        budget: &mut self.budget,
+                        said: (direction == Direction::C2s).then_some(&mut *said),
+                        secrets: (!self.show_secrets).then_some(&mut *secrets),
+                        direction,
+                    };
+                    sums.message(header, payload, offset);
+                }
+                Ok(Some(ReadEvent::Note(note))) => {
+                    self.watch.heard(of, direction, time, Heard::Note(note));
+                    add_note(&mut rtmp.notes, direction, &note);
+                }
+                Ok(Some(ReadEvent::Chunk(_))) => {}
+                Ok(None) => break,
+                Err(e) => {
+                    let text = e.to_string();
+                    self.watch.heard(of, direction, time, Heard::Broken(&text));
+                    rtmp.notes.push(remark(direction, "undecodable", e.offset, text));
+                    rtmp.phase = Phase::Lost;
+                }
+            }
+        }
+        self.unfinished = self.unfinished - rtmp.unfinished + rtmp.reader.held_bytes();
+        rtmp.unfinished = rtmp.reader.held_bytes();
+        if self.unfinished > MAX_UNFINISHED {
+            rtmp.notes.push(remark(direction, "limit", at, format!("more than {MAX_UNFINISHED} bytes of unfinished messages")));
+            self.lose(rtmp);
+        }
+    }
+
+    /// Reads a direction no further.
+    fn lose(&mut self, rtmp: &mut Rtmp) {
+        rtmp.phase = Phase::Lost;
+        self.unfinished -= std::mem::take(&mut rtmp.unfinished);
+        rtmp.reader = ChunkReader::new(Limits::default(), Quirks::default(), 0);
+        rtmp.block = Vec::new();
+    }
+
+    /// Sums a session up.
+    fn session(&mut self, mut state: State, of: &Connection) {
+        let url = state.said.url(of, (!self.show_secrets).then_some(&mut state.secrets));
+        let mut s = inspect::Session {
+            stream: of.number,
+            key: of.key(),
+            client: of.client.to_string(),
+            server: of.server.to_string(),
+            role: state.said.role().into(),
+            url,
+            complete: true,
+            end: if of.rst { "rst" } else if of.fin.contains(&true) { "fin" } else { "open" }.into(),
+            started_us: of.first.as_micros(),
+            duration_ms: of.last.since(of.first).as_millis() as u64,
+            ..inspect::Session::default()
+        };
+        for direction in Direction::BOTH {
+            self.add_side(&mut s, std::mem::take(&mut state.sides[direction as usize]), direction);
+        }
+        if let Some((direction, offset)) = of.first_conflict {
+            let text = "bytes that came again differ from the first copy".into();
+            s.notes.push(inspect::Note { count: of.conflicts, ..remark(direction, "tcp-conflict", offset, text) });
+        }
+        if of.implausible > 0 {
+            let text = "segments too far ahead to belong to the connection".into();
+            s.notes.push(inspect::Note { count: of.implausible, ..remark(Direction::C2s, "tcp-implausible", 0, text) });
+        }
+        self.watch.ended(&s);
+        self.budget.push(&mut self.sessions, || s);
+    }
+
+    fn add_side(&mut self, s: &mut inspect::Session, side: Side, direction: Direction) {
+        fn of<T>(both: &mut Both<T>, direction: Direction) -> &mut T {
+            if direction == Direction::C2s { &mut both.c2s } else { &mut both.s2c }
+        }
+        *of(&mut s.bytes, direction) = side.bytes;
+        let whole = side.holes.is_empty();
+        s.holes.extend(side.holes.iter().map(|h| inspect::Hole {
+            direction: direction.name().into(),
+            offset: h.offset,
+            bytes: h.bytes,
+            cause: h.cause.name().into(),
+        }));
+        let Some(mut rtmp) = side.rtmp else {
+            s.complete = false;
+            return;
+        };
+        s.complete &= whole && rtmp.phase == Phase::Chunks && rtmp.reader.held_bytes() == 0;
+        self.lose(&mut rtmp);
+        if whole && side.bytes > 0 {
+            *of(&mut s.sha256, direction) = Some(rtmp.sha256.finalize().iter().map(|b| format!("{b:02x}")).collect());
+        }
+        *of(&mut s.messages, direction) = rtmp.messages;
+        *of(&mut s.chunk_sizes, direction) = rtmp.chunk_sizes;
+        *of(&mut s.commands, direction) = rtmp.commands;
+        s.media.extend(rtmp.media.finish().map(|m| (direction.name().to_string(), m)));
+        s.notes.extend(rtmp.notes);
+    }
+}
+
+impl Handler for Sessions<'_> {
+    type State = State;
+
+    fn data(&mut self, state: &mut State, of: &Connection, direction: Direction, time: Time, offset: u64, bytes: &[u8]) {
+        let client_speaks_rtmp = state.sides[0].rtmp.is_some();
+        let side = &mut state.sides[direction as usize];
+        if side.head.len() < HEAD && side.bytes == side.head.len() as u64 {
+            side.head.extend(bytes.iter().take(HEAD - side.head.len()));
+        }
+        // A server is read whatever S0 it answers with; what does not begin with its first byte cannot be read.
+        let begins = bytes.first() == Some(&3) || (direction == Direction::S2c && client_speaks_rtmp && of.began[1]);
+        if offset == 0 && side.bytes == 0 && begins {
+            side.rtmp = Some(Box::default());
+        }
+        self.read(state, of, direction, time, bytes);
+        state.sides[direction as usize].bytes = offset + bytes.len() as u64;
+    }
+
+    fn hole(&mut self, state: &mut State, of: &Connection, time: Time, hole: Hole) {
+        let side = &mut state.sides[hole.direction as usize];
+        side.bytes = hole.offset + hole.bytes;
+        match side.holes.last_mut() {
+            // Packets cut before their payload leave holes side by side: they are one.
+            Some(last) if last.offset + last.bytes == hole.offset && last.cause == hole.cause => last.bytes += hole.bytes,
+            _ => self.budget.push(&mut side.holes, || hole),
+        }
+        if let Some(mut rtmp) = side.rtmp.take() {
+            self.lose(&mut rtmp);
+            side.rtmp = Some(rtmp);
+            self.watch.heard(of, hole.direction, time, Heard::Hole(hole));
+        }
+    }
+
+    fn end(&mut self, mut state: State, of: Connection) {
+        if state.sides[0].rtmp.is_some() && state.sides[0].bytes >= HELLO_LEN {
+            let server = &mut state.sides[1];
+            if server.rtmp.is_none() && server.bytes > 0 && server.holes.is_empty() && !of.began[1] {
+                let hole = Hole { direction: Direction::S2c, offset: 0, bytes: 0, cause: Cause::MidStream };
+                self.budget.push(&mut server.holes, || hole);
+            }
+            return self.session(state, &of);
+        }
+        let [client, server] = &state.sides;
+        let other = inspect::Other {
+            stream: of.number,
+            key: of.key(),
+            what: name(client, server, &of),
+            bytes: Both { c2s: client.bytes, s2c: server.bytes },
+        };
+        self.unfinished -= state.sides.iter().filter_map(|s| s.rtmp.as_ref()).map(|r| r.unfinished).sum::<usize>();
+        self.budget.push(&mut self.other, || other);
+    }
+}
+
+impl Default for Rtmp {
+    fn default() -> Rtmp {
+        Rtmp {
+            sha256: Sha256::new(),
+            phase: Phase::Version,
+            block: Vec::new(),
+            reader: ChunkReader::new(Limits::default(), Quirks::default(), 1 + 2 * BLOCK_LEN as u64),
+            messages: BTreeMap::new(),
+            chunk_sizes: Vec::new(),
+            commands: Vec::new(),
+            media: Media::default(),
+            notes: Vec::new(),
+            unfinished: 0,
+        }
+    }
+}
+
+impl Rtmp {
+    /// Takes the bytes of the handshake; what is behind it.
+    fn handshake<'a>(&mut self, mut bytes: &'a [u8], heard: &mut dyn FnMut(Heard<'_>)) -> &'a [u8] {
+        if self.phase == Phase::Version
+            && let Some((version, rest)) = bytes.split_first()
+        {
+            heard(Heard::Version(*version));
+            (bytes, self.phase) = (rest, Phase::Hello);
+        }
+        while matches!(self.phase, Phase::Hello | Phase::Answer) {
+            let (take, rest) = bytes.split_at(bytes.len().min(BLOCK_LEN - self.block.len()));
+            self.block.extend_from_slice(take);
+            bytes = rest;
+            let Ok(block) = <Box<[u8; BLOCK_LEN]>>::try_from(std::mem::take(&mut self.block)).map_err(|part| self.block = part)
+            else {
+                break;
+            };
+            let hello = self.phase == Phase::Hello;
+            self.phase = if hello { Phase::Answer } else { Phase::Chunks };
+            let block = Block(block);
+            heard(if hello { Heard::Hello(&block) } else { Heard::Answer(&block) });
+        }
+        bytes
+    }
+}
+
+/// Where a message is counted.
+struct Sums<'a> {
+    messages: &'a mut BTreeMap<u8, u64>,
+    chunk_sizes: &'a mut Vec<u32>,
+    commands: &'a mut Vec<String>,
+    media: &'a mut Media,
+    notes: &'a mut Vec<inspect::Note>,
+    budget: &'a mut Budget,
+    said: Option<&'a mut Said>,
+    secrets: Option<&'a mut Secrets>,
+    direction: Direction,
+}
+
+impl Sums<'_> {
+    fn message(self, header: MessageHeader, payload: &[u8], offset: u64) {
+        *self.messages.entry(header.type_id).or_default() += 1;
+        self.media.message(header.type_id, header.timestamp, payload);
+        if matches!(header.type_id, type_id::AUDIO | type_id::VIDEO) {
+            return;
+        }
+        match Message::decode(header.type_id, payload) {
+            Ok(Message::SetChunkSize(size)) => self.budget.push(self.chunk_sizes, || size),
+            Ok(Message::Data(_, values)) => {
+                let name = values.first().and_then(Value::as_text).unwrap_or_default();
+                self.budget.push(self.commands, || format!("[{}]", short(name)));
+            }
+            Ok(Message::Command(command)) => {
+                if let Some(said) = self.said {
+                    said.hear(&command);
+                }
+                let mut message = Message::Command(command);
+                if let Some(secrets) = self.secrets {
+                    secrets.mask(&mut message);
+                }
+                let Message::Command(command) = message else { return };
+                self.budget.push(self.commands, || label(&command));
+            }
+            Ok(_) => {}
+            Err(_) => {
+                let value = u64::from(header.type_id);
+                add_note(self.notes, self.direction, &Note { kind: NoteKind::Payload, offset, csid: header.csid, value });
+            }
+        }
+    }
+}
+
+impl Said {
+    fn hear(&mut self, command: &Command) {
+        let text = |v: &Value| v.as_text().map(short);
+        match command.name.as_slice() {
+            b"connect" => {
+                self.connected = true;
+                self.tc_url = command.args.first().and_then(|o| o.get("tcUrl")).and_then(text);
+            }
+            b"publish" => {
+                self.publishes = true;
+                self.name = command.args.get(1).and_then(text);
+            }
+            b"play" | b"play2" => {
+                self.plays = true;
+                self.name = command.args.get(1).and_then(text).or(self.name.take());
+            }
+            _ => {}
+        }
+    }
+
+    fn role(&self) -> &'static str {
+        match (self.publishes, self.plays, self.connected) {
+            (true, true, _) => "publish+play",
+            (true, false, _) => "publish",
+            (false, true, _) => "play",
+            (false, false, true) => "connect only",
+            (false, false, false) => "unknown",
+        }
+    }
+
+    fn url(&self, of: &Connection, secrets: Option<&mut Secrets>) -> Option<String> {
+        if !self.connected {
+            return None;
+        }
+        let mut base = self.tc_url.clone().unwrap_or_else(|| format!("rtmp://{}", of.server));
+        let mut name = self.name.clone();
+        if let Some(secrets) = secrets {
+            let mut mask = |text: &str, place| secrets.text(BStr::new(text), place).map_or(text.into(), |t| t.to_string());
+            name = name.map(|n| mask(&n, Place::Name));
+            base = mask(&base, Place::Other);
+        }
+        Some(name.map_or(base.clone(), |name| format!("{}/{name}", base.trim_end_matches('/'))))
+    }
+}
+
+/// A name that the peer chose, cut to a length that can be shown.
+fn short(text: &BStr) -> String {
+    text.as_bytes().get(..MAX_NAME).unwrap_or(text).to_str_lossy().into_owned()
+}
+
+/// A command's name, and in angle brackets the status code that an answer carries.
+fn label(command: &Command) -> String {
+    let code = command.args.iter().find_map(|arg| arg.get("code")).and_then(Value::as_text);
+    match code {
+        Some(code) => format!("{}<{}>", short(command.name.as_bstr()), short(code)),
+        None => short(command.name.as_bstr()),
+    }
+}
+
+fn add_note(notes: &mut Vec<inspect::Note>, direction: Direction, note: &Note) {
+    if let Some(known) = notes.iter_mut().find(|n| n.note == note.kind.name()) {
+        known.count += 1;
+        return;
+    }
+    notes.push(inspect::Note {
+        clause: Some(note.kind.clause().into()),
+        value: note.value,
+        ..remark(direction, note.kind.name(), note.offset, note.kind.text().into())
+    });
+}
+
+fn remark(direction: Direction, note: &str, offset: u64, text: String) -> inspect::Note {
+    inspect::Note { direction: direction.name().into(), note: note.into(), clause: None, offset, value: 0, count: 1, text }
+}
+
+/// What a connection is that is no RTMP session.
+fn name(client: &Side, server: &Side, of: &Connection) -> String {
+    let head = |side: &Side| side.head.iter().take(8).map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
+    if client.bytes + server.bytes == 0 {
+        return if of.rst { "no payload, refused or reset" } else { "no payload" }.into();
+    }
+    if client.head.is_empty() && !client.holes.is_empty() {
+        return "the first bytes are missing from the capture".into();
+    }
+    let first = client.head.first().copied();
+    match &client.head[..] {
+        [0x16 | 0x15, 3, ..] => return "TLS (RTMPS, if it is RTMP), encrypted, not decoded".into(),
+        h if is_rtmpt(h) => return "RTMPT, RTMP inside HTTP, not decoded".into(),
+        h if is_http(h) || server.head.starts_with(b"HTTP/") => return "HTTP".into(),
+        _ => {}
+    }
+    if !of.began[0] && !(client.bytes >= HELLO_LEN && matches!(first.map(Version::from), Some(Version::Rtmpe(_)))) {
+        return "starts mid-stream: neither SYN nor a handshake was captured, not decoded".into();
+    }
+    match first.map(Version::from) {
+        Some(Version::Rtmpe(version)) if client.bytes >= HELLO_LEN => format!("RTMPE (C0 = {version}), encrypted, not decoded"),
+        Some(Version::Plain) => format!("begins with C0 = 3 and ends after {} bytes, before a handshake's length", client.bytes),
+        Some(_) => format!("not RTMP: the client begins with {}", head(client)),
+        None => format!("not RTMP: the server speaks first, with {}", head(server)),
+    }
+}
+
+fn is_rtmpt(head: &[u8]) -> bool {
+    [&b"POST /open/"[..], b"POST /send/", b"POST /idle/", b"POST /close/", b"POST /fcs/"].iter().any(|p| head.starts_with(p))
+}
+
+fn is_http(head: &[u8]) -> bool {
+    [&b"GET "[..], b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT ", b"DELETE ", b"PATCH ", b"PRI * HTTP/2"]
+        .iter()
+        .any(|p| head.starts_with(p))
+}
+
+/// A raw dump while it is read.
+pub struct Raw {
+    state: State,
+    connection: Connection,
+    direction: Direction,
+}
+
+impl Raw {
+    /// `first`: the first bytes, by which a client's side is told from a server's.
+    pub fn new(first: &[u8]) -> Raw {
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let connection = Connection {
+            number: 0,
+            client: nowhere,
+            server: nowhere,
+            reuse: 0,
+            packets: 0,
+            first: Time::ZERO,
+            last: Time::ZERO,
+            began: [true; 2],
+            fin: [false; 2],
+            rst: false,
+            conflicts: 0,
+            first_conflict: None,
+            implausible: 0,
+        };
+        let direction = if first_command(first).is_none_or(|name| name == "connect") { Direction::C2s } else { Direction::S2c };
+        Raw { state: State::default(), connection, direction }
+    }
+}
+
+/// The name of the first command behind the handshake.
+fn first_command(bytes: &[u8]) -> Option<String> {
+    let mut rest = bytes.get(1 + 2 * BLOCK_LEN..)?;
+    let mut reader = ChunkReader::new(Limits::default(), Quirks::default(), 0);
+    loop {
+        let mut left = rest;
+        let Ok(Some(event)) = reader.read(&mut left) else { return None };
+        rest = &rest[rest.len() - left.len()..];
+        if let ReadEvent::Message(header, payload) = event
+            && let Ok(Message::Command(command)) = Message::decode(header.type_id, payload)
+        {
+            return Some(command.name.to_string());
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! File formats, link layers, tunnels and fragments: each brings the same two segments.
+
+mod capture_gen;
+
+use std::io::{Cursor, Write};
+
+use capture_gen::{ACK, Packet, SYN, pcap_frames};
+use rtmp_bench::capture::frame::Unwrapper;
+use rtmp_bench::capture::pcap::{Error, Reader, Source, source};
+
+fn reader(bytes: Vec<u8>) -> Result<Reader, Error> {
+    source(Box::new(Cursor::new(bytes))).map(|s| match s {
+        Source::Packets(reader) => reader,
+        Source::Raw(_) => panic!("taken for a raw dump"),
+    })
+}
+
+/// Time in microseconds, payload and length on the wire of each segment, and what the file could not say.
+fn segments(bytes: Vec<u8>) -> (Vec<(u64, Vec<u8>, usize)>, Unwrapper, Reader, Option<Error>) {
+    let mut reader = reader(bytes).expect("a capture");
+    let mut unwrapper = Unwrapper::default();
+    let mut found = Vec::new();
+    let error = loop {
+        match reader.packet() {
+            Ok(Some(packet)) => {
+                found.extend(unwrapper.segment(packet).map(|s| (s.time.as_micros(), s.payload.to_vec(), s.len)));
+            }
+            Ok(None) => break None,
+            Err(e) => break Some(e),
+        }
+    };
+    (found, unwrapper, reader, error)
+}
+
+fn two() -> [Packet; 2] {
+    [Packet::new(0, 99, SYN, &[]), Packet::new(0, 100, ACK, b"hello, world")]
+}
+
+fn payloads(link: u32, wrap: impl Fn(Vec<u8>) -> Vec<u8>) -> Vec<Vec<u8>> {
+    let frames: Vec<_> = two().iter().map(|p| wrap(p.ipv4())).collect();
+    segments(pcap_frames(link, frames.iter().map(|f| (&f[..], f.len())))).0.into_iter().map(|s| s.1).collect()
+}
+
+fn before(head: &[u8]) -> impl Fn(Vec<u8>) -> Vec<u8> {
+    move |ip| [head, &ip].concat()
+}
+
+const BOTH: [&[u8]; 2] = [b"", b"hello, world"];
+
+#[test]
+fn link_layers() {
+    let mac = [0u8; 12];
+    let ethernet = |tail: &[u8]| [&mac[..], tail].concat();
+    for (name, link, head) in [
+        ("Ethernet", 1, ethernet(&[8, 0])),
+        ("802.1Q", 1, ethernet(&[0x81, 0, 0x20, 100, 8, 0])),
+        ("QinQ", 1, ethernet(&[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2, 8, 0])),
+        ("Linux cooked v1", 113, [&[0; 14][..], &[8, 0]].concat()),
+        ("Linux cooked v2", 276, [&[8, 0][..], &[0; 18]].concat()),
+        ("NULL, little endian", 0, vec![2, 0, 0, 0]),
+        ("LOOP", 108, vec![0, 0, 0, 2]),
+        ("raw IP", 101, vec![]),
+        ("raw IPv4", 228, vec![]),
+    ] {
+        assert_eq!(payloads(link, before(&head)), BOTH, "{name}");
+    }
+    assert!(payloads(105, before(&[0; 24])).is_empty(), "802.11 is not read");
+}
+
+#[test]
+fn padding_of_short_frames_is_no_payload() {
+    assert_eq!(payloads(101, |ip| [&ip[..], &[0; 6]].concat()), BOTH);
+}
+
+#[test]
+fn tunnels() {
+    let udp = |port: u16, inner: &[u8]| {
+        let mut p = vec![0x45, 0];
+        p.extend(((28 + inner.len()) as u16).to_be_bytes());
+        p.extend([0, 1, 0, 0, 64, 17, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]);
+        p.extend(port.to_be_bytes());
+        p.extend(port.to_be_bytes());
+        p.extend(((8 + inner.len()) as u16).to_be_bytes());
+        p.extend([0, 0]);
+        p.extend(inner);
+        p
+    };
+    let gtp = |flags: u8, options: &[u8], ip: &[u8]| {
+        let len = ((options.len() + ip.len()) as u16).to_be_bytes();
+        [&[flags, 255, len[0], len[1], 0, 0, 0, 7], options, ip].concat()
+    };
+    assert_eq!(payloads(101, |ip| udp(2152, &gtp(0x30, &[], &ip))), BOTH, "GTP-U");
+    assert_eq!(payloads(101, |ip| udp(2152, &gtp(0x32, &[0, 9, 0, 0], &ip))), BOTH, "GTP-U with a sequence number");
+    let extended = [0, 0, 0, 0x85, 1, 0, 0, 0];
+    assert_eq!(payloads(101, |ip| udp(2152, &gtp(0x34, &extended, &ip))), BOTH, "GTP-U with an extension");
+    assert!(payloads(101, |ip| udp(2153, &gtp(0x30, &[], &ip))).is_empty(), "another port");
+    let nested = |mut ip: Vec<u8>| {
+        for _ in 0..9 {
+            ip = udp(2152, &gtp(0x30, &[], &ip));
+        }
+        ip
+    };
+    assert!(payloads(101, nested).is_empty(), "nested without end");
+}
+
+/// An IPv6 header before `inner`.
+fn ipv6(next: u8, inner: &[u8]) -> Vec<u8> {
+    let mut p = vec![0x60, 0, 0, 0];
+    p.extend((inner.len() as u16).to_be_bytes());
+    p.extend([next, 64]);
+    p.extend([[0u8; 15], [0; 15]].concat().chunks(15).enumerate().flat_map(|(i, a)| [a, &[i as u8 + 1]].concat()));
+    p.extend(inner);
+    p
+}
+
+#[test]
+fn ipv6_extensions_and_fragments() {
+    let [_, data] = two();
+    let tcp = data.tcp();
+    let hop_by_hop = [&[60, 0, 1, 4, 0, 0, 0, 0][..], &[6, 0, 1, 4, 0, 0, 0, 0], &tcp].concat();
+    let fragment = |offset: u16, more: u16, bytes: &[u8]| {
+        let place = (offset | more).to_be_bytes();
+        ipv6(44, &[&[6, 0, place[0], place[1], 0, 0, 0, 9], bytes].concat())
+    };
+    for (name, frames) in [
+        ("plain", vec![ipv6(6, &tcp)]),
+        ("hop by hop and destination options", vec![ipv6(0, &hop_by_hop)]),
+        ("fragments", vec![fragment(0, 1, &tcp[..16]), fragment(16, 0, &tcp[16..])]),
+        ("fragments, the last first", vec![fragment(16, 0, &tcp[16..]), fragment(0, 1, &tcp[..16])]),
+    ] {
+        let (found, ..) = segments(pcap_frames(229, frames.iter().map(|f| (&f[..], f.len()))));
+        assert_eq!(found.iter().map(|s| &s.1[..]).collect::<Vec<_>>(), [b"hello, world"], "{name}");
+    }
+}
+
+#[test]
+fn ipv4_fragments() {
+    let [_, data] = two();
+    let whole = data.ipv4();
+    let fragment = |from: usize, to: usize, id: u8| {
+        let mut p = whole[..20].to_vec();
+        let more = if to < whole.len() - 20 { 0x20 } else { 0 };
+        (p[2], p[3]) = (0, (20 + to - from) as u8);
+        (p[5], p[6], p[7]) = (id, more, (from / 8) as u8);
+        p.extend(&whole[20 + from..20 + to]);
+        p
+    };
+    let len = whole.len() - 20;
+    // The second datagram's fragments stand between those of the first; a third one is never whole.
+    let frames = [fragment(0, 8, 1), fragment(0, 24, 3), fragment(0, 16, 2), fragment(24, len, 1), fragment(16, len, 2), fragment(8, 24, 1)];
+    let (found, ..) = segments(pcap_frames(101, frames.iter().map(|f| (&f[..], f.len()))));
+    assert_eq!(found.iter().map(|s| &s.1[..]).collect::<Vec<_>>(), [b"hello, world"; 2]);
+}
+
+#[test]
+fn segmentation_offload_without_a_length() {
+    let big = |ip: Vec<u8>| {
+        let mut ip = ip;
+        (ip[2], ip[3]) = (0, 0);
+        ip
+    };
+    assert_eq!(payloads(101, big), BOTH);
+}
+
+#[test]
+fn cut_packets_keep_their_length() {
+    let frames: Vec<_> = two().iter().map(Packet::ipv4).collect();
+    let (found, ..) = segments(pcap_frames(101, frames.iter().map(|f| (&f[..f.len().min(45)], f.len()))));
+    assert_eq!(found.iter().map(|s| (s.1.len(), s.2)).collect::<Vec<_>>(), [(0, 0), (5, 12)]);
+}
+
+/// A pcap header and one packet, by hand.
+fn classic(big_endian: bool, magic: u32, fraction: u32) -> Vec<u8> {
+    let word = |n: u32| if big_endian { n.to_be_bytes() } else { n.to_le_bytes() };
+    let half = |n: u16| if big_endian { n.to_be_bytes() } else { n.to_le_bytes() };
+    let ip = two()[1].ipv4();
+    let len = ip.len() as u32;
+    let mut out = [&word(magic)[..], &half(2), &half(4), &word(0), &word(0), &word(65535), &word(101)].concat();
+    out.extend([word(1_700_000_000), word(fraction), word(len), word(len)].concat());
+    out.extend(ip);
+    out
+}
+
+#[test]
+fn pcap_of_either_resolution_and_byte_order() {
+    for (big_endian, magic, fraction) in [
+        (false, 0xa1b2_c3d4, 250_000),
+        (true, 0xa1b2_c3d4, 250_000),
+        (false, 0xa1b2_3c4d, 250_000_999),
+        (true, 0xa1b2_3c4d, 250_000_999),
+    ] {
+        let (found, .., error) = segments(classic(big_endian, magic, fraction));
+        assert_eq!(found, [(1_700_000_000_250_000, b"hello, world".to_vec(), 12)], "{big_endian} {magic:x}");
+        assert!(error.is_none());
+    }
+}
+
+/// pcapng blocks in one byte order.
+struct Ng {
+    big_endian: bool,
+    out: Vec<u8>,
+}
+
+impl Ng {
+    fn word(&self, n: u32) -> [u8; 4] {
+        if self.big_endian { n.to_be_bytes() } else { n.to_le_bytes() }
+    }
+
+    fn half(&self, n: u16) -> [u8; 2] {
+        if self.big_endian { n.to_be_bytes() } else { n.to_le_bytes() }
+    }
+
+    fn long(&self, n: u64) -> [u8; 8] {
+        if self.big_endian { n.to_be_bytes() } else { n.to_le_bytes() }
+    }
+
+    fn block(&mut self, kind: u32, body: &[u8]) {
+        let padded = body.len().next_multiple_of(4);
+        let len = self.word(12 + padded as u32);
+        let block = [&self.word(kind)[..], &len, body, &vec![0; padded - body.len()], &len].concat();
+        self.out.extend(block);
+    }
+
+    fn option(&self, code: u16, value: &[u8]) -> Vec<u8> {
+        let padding = vec![0; value.len().next_multiple_of(4) - value.len()];
+        [&self.half(code)[..], &self.half(value.len() as u16), value, &padding].concat()
+    }
+
+    fn section(&mut self) {
+        let body = [&self.word(0x1a2b_3c4d)[..], &self.half(1), &self.half(0), &[0xff; 8], &self.option(1, b"a comment")].concat();
+        self.block(0x0a0d_0d0a, &body);
+    }
+
+    fn interface(&mut self, link: u16, resolution: u8, offset: u64) {
+        let options = [self.option(9, &[resolution]), self.option(14, &self.long(offset))].concat();
+        let body = [&self.half(link)[..], &[0, 0], &self.word(0), &options].concat();
+        self.block(1, &body);
+    }
+
+    fn packet(&mut self, interface: u32, time: u64, frame: &[u8]) {
+        let len = self.word(frame.len() as u32);
+        let padding = vec![0; frame.len().next_multiple_of(4) - frame.len()];
+        let head = [self.word(interface), self.word((time >> 32) as u32), self.word(time as u32), len, len].concat();
+        self.block(6, &[&head[..], frame, &padding].concat());
+    }
+
+    fn statistics(&mut self, interface: u32, dropped: u64) {
+        let body = [&self.word(interface)[..], &[0; 8], &self.option(5, &self.long(dropped))].concat();
+        self.block(5, &body);
+    }
+}
+
+/// Two sections of the byte orders given; interfaces of their own link types and resolutions.
+fn pcapng(orders: [bool; 2]) -> Vec<u8> {
+    let ip = two()[1].ipv4();
+    let mut ng = Ng { big_endian: false, out: Vec::new() };
+    for big_endian in orders {
+        ng.big_endian = big_endian;
+        ng.section();
+        ng.interface(101, 6, 0);
+        ng.interface(1, 9, 10);
+        ng.interface(113, 0x80 | 10, 0);
+        ng.packet(0, 5_000_001, &ip);
+        ng.block(0x0bad, b"a block nobody knows");
+        ng.packet(1, 5_000_002_999, &[&[0; 12][..], &[8, 0], &ip].concat());
+        ng.packet(2, 5 << 10 | 512, &[&[0; 14][..], &[8, 0], &ip].concat());
+        ng.statistics(1, 3);
+        ng.statistics(1, 4);
+        ng.block(3, &[&ng.word(ip.len() as u32)[..], &ip].concat());
+    }
+    ng.out
+}
+
+#[test]
+fn pcapng_of_either_byte_order() {
+    for orders in [[false, false], [true, true], [false, true], [true, false]] {
+        let (found, _, reader, error) = segments(pcapng(orders));
+        assert!(error.is_none(), "{orders:?}: {error:?}");
+        let times: Vec<_> = found.iter().map(|s| s.0).collect();
+        let section = [5_000_001, 15_000_002, 5_500_000, 0];
+        assert_eq!(times, [section, section].concat(), "{orders:?}");
+        assert!(found.iter().all(|s| s.1 == b"hello, world"), "{orders:?}");
+        let facts = reader.facts();
+        assert_eq!((facts.format, facts.interfaces, facts.packets, facts.dropped), ("pcapng", 6, 8, 8), "{orders:?}");
+        assert_eq!(facts.comments, ["a comment", "a comment"]);
+    }
+}
+
+#[test]
+fn gzip() {
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(&pcapng([false, true])).expect("into memory");
+    let (found, .., error) = segments(gz.finish().expect("into memory"));
+    assert_eq!((found.len(), error.is_none()), (8, true));
+}
+
+#[test]
+fn what_is_no_capture_is_refused() {
+    for (bytes, says) in [
+        (&b""[..], "not a capture: begins with nothing, it is empty"),
+        (b"GIF89a", "not a capture: begins with 47 49 46 38 39 61; expected pcap, pcapng"),
+        (b"\xd4\xc3\xb2\xa1\x02", "at byte 0: the pcap header is cut"),
+        (b"\x0a\x0d\x0d\x0a\x1c\0\0\0", "at byte 0: the pcapng section header is cut or broken"),
+    ] {
+        let error = reader(bytes.to_vec()).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.starts_with(says), "{error}");
+    }
+}
+
+#[test]
+fn damage_is_told_with_its_place() {
+    let whole = pcapng([false, false]);
+    let cut = whole[..whole.len() - 3].to_vec();
+    let (found, .., error) = segments(cut);
+    let last = whole.len() - 12 - 4 - 52;
+    assert_eq!(found.len(), 7);
+    assert_eq!(error.map(|e| e.to_string()).unwrap_or_default(), format!("at byte {last}: the file ends inside a record, 65 bytes of it are there"));
+
+    // A packet that says it is longer than its block.
+    let mut lies = whole.clone();
+    let at = whole.windows(8).position(|w| w == [6, 0, 0, 0, 84, 0, 0, 0]).expect("a packet");
+    lies[at + 20..at + 24].copy_from_slice(&60_000u32.to_le_bytes());
+    let (found, .., error) = segments(lies);
+    assert_eq!(found.len(), 0);
+    let says = error.map(|e| e.to_string()).unwrap_or_default();
+    assert_eq!(says, format!("at byte {at}: a block whose lengths or fields contradict each other"));
+
+    // A record longer than any.
+    let mut huge = classic(false, 0xa1b2_c3d4, 0);
+    huge[24 + 8..24 + 12].copy_from_slice(&u32::MAX.to_le_bytes());
+    huge.resize(20 << 20, 0);
+    let (_, .., error) = segments(huge);
+    assert_eq!(error.map(|e| e.to_string()).unwrap_or_default(), "at byte 24: a record longer than 16777216 bytes");
+}
