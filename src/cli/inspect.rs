@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use clap::Args;
@@ -16,12 +16,13 @@ use crate::capture::stream::{Connection, Direction};
 use crate::record::inspect::{Both, Inspect, Media, Session, Track};
 use crate::record::{Host, Outcome, Record, SCHEMA, Tool};
 use crate::wire::chunk::MessageHeader;
-use crate::wire::message::Message;
+use crate::wire::flv;
+use crate::wire::message::{Message, type_id};
 use crate::wire::time::Time;
 
 /// What a capture holds: sessions, messages, departures from the specification.
 #[derive(Debug, Args)]
-pub struct Inspect_ {
+pub struct InspectArgs {
     /// A pcap or pcapng file, gzip'd or not, or the bytes of one direction of one connection.
     capture: PathBuf,
     /// Where the result goes: text or json, and a file behind a colon.
@@ -68,7 +69,7 @@ impl std::str::FromStr for Output {
 }
 
 /// Runs the verb.
-pub fn run(args: &Inspect_) -> Exit {
+pub fn run(args: &InspectArgs) -> Exit {
     match inspect(args) {
         Ok(exit) => exit,
         // Whoever reads our output may stop reading: that is no error.
@@ -86,15 +87,17 @@ enum Failure {
     Read(#[from] capture::pcap::Error),
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
+    #[error("it has no audio or video, so no FLV was written")]
+    NoMedia,
     #[error("it has no TCP connection {0}")]
     NoStream(u64),
 }
 
-fn inspect(args: &Inspect_) -> Result<Exit, Failure> {
+fn inspect(args: &InspectArgs) -> Result<Exit, Failure> {
     let (started, clock) = (SystemTime::now(), Instant::now());
     let mut listener = Listener::new(args)?;
     let mut found = capture::read(&args.capture, args.show_secrets, &mut listener)?;
-    listener.finish()?;
+    let wrote = listener.finish()?;
     if let Some(n) = args.stream {
         found.sessions.retain(|s| s.stream == n);
         found.other.retain(|o| o.stream == n);
@@ -120,10 +123,10 @@ fn inspect(args: &Inspect_) -> Result<Exit, Failure> {
         inspect: Some(found),
     };
     write_outputs(args, &text, &record)?;
-    Ok(exit)
+    if wrote { Ok(exit) } else { Err(Failure::NoMedia) }
 }
 
-fn write_outputs(args: &Inspect_, text: &str, record: &Record) -> io::Result<()> {
+fn write_outputs(args: &InspectArgs, text: &str, record: &Record) -> io::Result<()> {
     // Text stays on stdout unless another format without a file takes its place.
     if args.output.iter().all(|o| o.file.is_some()) {
         io::stdout().write_all(text.as_bytes())?;
@@ -140,21 +143,25 @@ fn write_outputs(args: &Inspect_, text: &str, record: &Record) -> io::Result<()>
 
 /// Prints messages and writes FLV while the capture is read.
 struct Listener<'a> {
-    args: &'a Inspect_,
+    args: &'a InspectArgs,
     out: BufWriter<io::Stdout>,
     secrets: Vec<(u64, Secrets)>,
     origin: Option<Time>,
+    flv: Option<Flv>,
     failed: Option<io::Error>,
 }
 
 impl<'a> Listener<'a> {
-    fn new(args: &'a Inspect_) -> io::Result<Listener<'a>> {
-        Ok(Listener { args, out: BufWriter::new(io::stdout()), secrets: Vec::new(), origin: None, failed: None })
+    fn new(args: &'a InspectArgs) -> io::Result<Listener<'a>> {
+        let flv = args.flv.as_deref().map(Flv::create).transpose()?;
+        Ok(Listener { args, out: BufWriter::new(io::stdout()), secrets: Vec::new(), origin: None, flv, failed: None })
     }
 
-    fn finish(mut self) -> io::Result<()> {
+    /// Whether all that was asked for could be written.
+    fn finish(mut self) -> io::Result<bool> {
         self.out.flush()?;
-        self.failed.map_or(Ok(()), Err)
+        let wrote = self.flv.map_or(Ok(true), Flv::finish)?;
+        self.failed.map_or(Ok(wrote), Err)
     }
 
     fn print(&mut self, of: &Connection, direction: Direction, time: Time, what: Heard<'_>) -> io::Result<()> {
@@ -211,10 +218,99 @@ impl Watch for Listener<'_> {
         if self.args.messages || self.args.hex {
             self.failed = self.print(of, direction, time, what).err();
         }
+        if let (Some(flv), Heard::Message(header, payload)) = (&mut self.flv, what)
+            && let Err(e) = flv.message(of.number, direction, header, payload)
+        {
+            self.failed = Some(e);
+        }
     }
 
     fn ended(&mut self, session: &Session) {
         self.secrets.retain(|(number, _)| *number != session.stream);
+    }
+}
+
+/// One stream as FLV: the first that brings audio or video.
+struct Flv {
+    path: PathBuf,
+    writer: flv::Writer<BufWriter<File>>,
+    chosen: Option<Place>,
+    /// Metadata that came before a stream was chosen.
+    metadata: Vec<(Place, MessageHeader, Vec<u8>)>,
+    wrote: flv::Header,
+}
+
+/// Connection, direction and message stream.
+type Place = (u64, Direction, u32);
+
+impl Flv {
+    fn create(path: &Path) -> io::Result<Flv> {
+        let wrote = flv::Header { audio: false, video: false };
+        let writer = flv::Writer::new(BufWriter::new(File::create(path)?), wrote)?;
+        Ok(Flv { path: path.into(), writer, chosen: None, metadata: Vec::new(), wrote })
+    }
+
+    fn message(&mut self, number: u64, direction: Direction, header: MessageHeader, payload: &[u8]) -> io::Result<()> {
+        /// Metadata kept of streams that have brought no media yet.
+        const KEPT: usize = 64;
+        let place = (number, direction, header.msid);
+        match header.type_id {
+            type_id::AUDIO | type_id::VIDEO => self.media(place, header.type_id, header.timestamp, payload),
+            type_id::AGGREGATE => {
+                let Ok(Message::Aggregate(parts)) = Message::decode(header.type_id, payload) else { return Ok(()) };
+                // rtmp 7.1.6: the parts keep their distance to the first, which has the message's timestamp.
+                let first = parts.first().map_or(0, |p| p.timestamp);
+                for part in parts.iter().filter(|p| matches!(p.type_id, type_id::AUDIO | type_id::VIDEO)) {
+                    let timestamp = header.timestamp.wrapping_add(part.timestamp.wrapping_sub(first));
+                    self.media(place, part.type_id, timestamp, &part.payload)?;
+                }
+                Ok(())
+            }
+            type_id::DATA_AMF0 if self.chosen == Some(place) => self.metadata(header, payload),
+            type_id::DATA_AMF0 if self.chosen.is_none() && self.metadata.len() < KEPT => {
+                self.metadata.push((place, header, payload.to_vec()));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn media(&mut self, place: Place, type_id: u8, timestamp: u32, payload: &[u8]) -> io::Result<()> {
+        if self.chosen.is_none() {
+            self.chosen = Some(place);
+            for (_, header, payload) in std::mem::take(&mut self.metadata).iter().filter(|m| m.0 == place) {
+                self.metadata(*header, payload)?;
+            }
+        }
+        if self.chosen != Some(place) || payload.is_empty() {
+            return Ok(());
+        }
+        self.wrote.audio |= type_id == type_id::AUDIO;
+        self.wrote.video |= type_id == type_id::VIDEO;
+        self.writer.write(type_id, timestamp, payload)
+    }
+
+    /// onMetaData, without the handler's name that tells a server to keep it.
+    fn metadata(&mut self, header: MessageHeader, payload: &[u8]) -> io::Result<()> {
+        let script = payload.strip_prefix(b"\x02\x00\x0d@setDataFrame").unwrap_or(payload);
+        if script.starts_with(b"\x02\x00\x0aonMetaData") {
+            self.writer.write(type_id::DATA_AMF0, header.timestamp, script)?;
+        }
+        Ok(())
+    }
+
+    /// Says in the file's header what came; no file is left when nothing did.
+    fn finish(self) -> io::Result<bool> {
+        let mut file = self.writer.into_inner();
+        if self.chosen.is_none() {
+            std::fs::remove_file(self.path)?;
+            return Ok(false);
+        }
+        // flv e.2: the fifth byte has a bit for audio and one for video.
+        file.seek(SeekFrom::Start(4))?;
+        file.write_all(&[u8::from(self.wrote.audio) << 2 | u8::from(self.wrote.video)])?;
+        file.flush()?;
+        Ok(true)
     }
 }
 
@@ -282,8 +378,12 @@ fn session(t: &mut String, s: &Session) {
             media(t, m);
         }
     }
-    for h in &s.holes {
+    for h in s.holes.iter().take(SHOWN_HOLES) {
         let _ = writeln!(t, "  hole: {} at {}: {} bytes ({})", h.direction, h.offset, h.bytes, h.cause);
+    }
+    if let Some(more) = s.holes.get(SHOWN_HOLES..).filter(|more| !more.is_empty()) {
+        let bytes: u64 = more.iter().map(|h| h.bytes).sum();
+        let _ = writeln!(t, "  and {}, {bytes} bytes", count(more.len() as u64, "more hole"));
     }
     for n in &s.notes {
         let clause = n.clause.as_ref().map(|c| format!(" [{c}]")).unwrap_or_default();
@@ -314,9 +414,11 @@ fn of<T>(both: &Both<T>, direction: Direction) -> &T {
     if direction == Direction::C2s { &both.c2s } else { &both.s2c }
 }
 
+/// What a terminal can take of a list; the record has all of it.
+const SHOWN: usize = 40;
+const SHOWN_HOLES: usize = 8;
+
 fn list(t: &mut String, what: &str, items: &[String]) {
-    /// What a terminal can take of a list; the record has all of it.
-    const SHOWN: usize = 40;
     if items.is_empty() {
         return;
     }

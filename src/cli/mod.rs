@@ -7,6 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod envelope;
+mod inspect;
 mod output;
 
 /// A verb's result as the exit status that the contract names.
@@ -67,13 +68,17 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {}
+enum Verb {
+    Inspect(inspect::InspectArgs),
+}
 
 /// Runs the program: parses the arguments and runs the verb they name.
 pub fn main() -> ExitCode {
     let matches = from_environment(Cli::command()).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
-    let result: Result<Exit, Failure> = match cli.verb {};
+    let result: Result<Exit, Failure> = match cli.verb {
+        Verb::Inspect(args) => inspect::run(&args),
+    };
     match result {
         Ok(exit) => exit.into(),
         Err(failure) => {
