@@ -186,3 +186,27 @@ fn what_waits_behind_a_gap_is_bounded() {
     assert_eq!(holes, [(0, 1, "capture drop")]);
     assert_eq!(kept.next[0], 1 + 6000 * 1400);
 }
+
+#[test]
+fn closed_connections_make_room_and_are_not_counted_twice() {
+    let mut all = Vec::new();
+    for port in 0..2000u16 {
+        let mut frames = vec![
+            Packet::new(0, 99, capture_gen::SYN, &[]),
+            Packet::new(0, 100, capture_gen::ACK, b"bytes"),
+            Packet::new(1, 500, capture_gen::RST, &[]),
+        ];
+        // Long after the first ones were let go, acknowledgements of theirs.
+        frames.extend((port >= 1000).then(|| Packet { ack: 105, ..Packet::new(1, 500, capture_gen::ACK, &[]) }));
+        for (i, p) in frames.iter().enumerate() {
+            let mut ip = p.ipv4();
+            let client = if i == 3 { port - 1000 } else { port };
+            let place = if p.side == 0 { 20 } else { 22 };
+            ip[place..place + 2].copy_from_slice(&(10_000 + client).to_be_bytes());
+            all.push(ip);
+        }
+    }
+    let ended = reassemble(capture_gen::pcap_frames(101, all.iter().map(|f| (&f[..], f.len()))));
+    assert_eq!(ended.len(), 2000);
+    assert!(ended.iter().all(|(c, k)| c.reuse == 0 && k.bytes[0].len() == 5));
+}

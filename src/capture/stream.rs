@@ -8,7 +8,7 @@
 //! An acknowledgement by the peer proves that the bytes were sent, and not that they do not come later in an unsorted file: it declares none.
 //! Of bytes that came twice the first copy counts. A direction whose SYN was not seen waits for [`SETTLE`] bytes before its start is fixed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -25,6 +25,10 @@ pub const MAX_PIECES: usize = 4096;
 pub const SETTLE: usize = 64 << 10;
 /// Connections followed at a time; the ones idle for longest are ended when there are more.
 pub const MAX_CONNECTIONS: usize = 16_384;
+/// Connections that were closed and are kept, for what comes late of them.
+pub const MAX_CLOSED: usize = 256;
+/// Connections remembered after that by their two ends alone, so that late packets without payload do not count as new ones.
+pub const MAX_RETIRED: usize = 16_384;
 /// How far ahead of what came a segment may lie, in bytes, before it is taken for damage.
 pub const MAX_AHEAD: u64 = 1 << 30;
 /// Bytes that were handed on and are kept to be compared with what comes again, in one direction.
@@ -159,10 +163,17 @@ pub trait Handler {
 pub struct Streams<H: Handler> {
     /// What takes the streams.
     pub handler: H,
-    flows: HashMap<(SocketAddr, SocketAddr), Flow<H::State>>,
+    flows: HashMap<Ends, Flow<H::State>>,
+    /// Closed connections, the oldest first, by their ends and number.
+    closed: VecDeque<(Ends, u64)>,
+    /// How many connections of these ends came before the next one.
+    retired: HashMap<Ends, u32>,
     opened: u64,
     held: usize,
 }
+
+/// The two ends of a connection, the lower address first.
+type Ends = (SocketAddr, SocketAddr);
 
 struct Flow<S> {
     connection: Connection,
@@ -175,7 +186,7 @@ struct Flow<S> {
 impl<H: Handler> Streams<H> {
     /// No connection yet.
     pub fn new(handler: H) -> Streams<H> {
-        Streams { handler, flows: HashMap::new(), opened: 0, held: 0 }
+        Streams { handler, flows: HashMap::new(), closed: VecDeque::new(), retired: HashMap::new(), opened: 0, held: 0 }
     }
 
     /// Connections seen so far.
@@ -186,22 +197,43 @@ impl<H: Handler> Streams<H> {
     /// Takes a segment.
     pub fn segment(&mut self, s: &Segment<'_>) {
         let (key, side) = if s.from <= s.to { ((s.from, s.to), 0) } else { ((s.to, s.from), 1) };
-        let mut reuse = 0;
-        if self.flows.get(&key).is_some_and(|flow| flow.is_over(side, s))
-            && let Some(old) = self.flows.remove(&key)
-        {
-            reuse = old.connection.reuse + 1;
-            self.finish(old);
+        if self.flows.get(&key).is_some_and(|flow| flow.is_over(side, s)) {
+            self.retire(key);
         }
-        if self.flows.len() >= MAX_CONNECTIONS && !self.flows.contains_key(&key) {
-            self.end_idle();
+        if !self.flows.contains_key(&key) {
+            if !s.syn && s.len == 0 && self.retired.contains_key(&key) {
+                return;
+            }
+            if self.flows.len() >= MAX_CONNECTIONS {
+                self.end_idle();
+            }
         }
-        let opened = &mut self.opened;
+        let (opened, retired) = (&mut self.opened, &mut self.retired);
         let flow = self.flows.entry(key).or_insert_with(|| {
             *opened += 1;
-            Flow::new(s, *opened - 1, reuse)
+            Flow::new(s, *opened - 1, retired.remove(&key).unwrap_or(0))
         });
+        let was_closed = flow.is_closed();
         flow.take(side, s, &mut self.handler, &mut self.held);
+        if !was_closed && flow.is_closed() {
+            self.closed.push_back((key, flow.connection.number));
+        }
+        if self.closed.len() > MAX_CLOSED
+            && let Some((oldest, number)) = self.closed.pop_front()
+            && self.flows.get(&oldest).is_some_and(|flow| flow.connection.number == number)
+        {
+            self.retire(oldest);
+        }
+    }
+
+    /// Ends a connection; only its ends are remembered.
+    fn retire(&mut self, key: Ends) {
+        let Some(flow) = self.flows.remove(&key) else { return };
+        if self.retired.len() >= MAX_RETIRED {
+            self.retired.clear();
+        }
+        self.retired.insert(key, flow.connection.reuse + 1);
+        self.finish(flow);
     }
 
     /// Ends every connection, in the order of their first packets.
@@ -223,9 +255,7 @@ impl<H: Handler> Streams<H> {
         let mut keys: Vec<_> = self.flows.iter().map(|(key, flow)| (flow.connection.last, *key)).collect();
         keys.sort_unstable();
         for (_, key) in keys.into_iter().take(MAX_CONNECTIONS / 4) {
-            if let Some(flow) = self.flows.remove(&key) {
-                self.finish(flow);
-            }
+            self.retire(key);
         }
     }
 }
@@ -250,10 +280,14 @@ impl<S: Default> Flow<S> {
         Flow { connection, client: None, sides: Default::default(), state: S::default() }
     }
 
+    fn is_closed(&self) -> bool {
+        self.connection.rst || self.sides.iter().all(|h| h.fin.is_some())
+    }
+
     /// Whether this segment opens a new connection between the same two ends.
     fn is_over(&self, side: usize, s: &Segment<'_>) -> bool {
         let half = &self.sides[side];
-        let closed = self.connection.rst || self.sides.iter().all(|h| h.fin.is_some());
+        let closed = self.is_closed();
         if s.syn {
             return match half.base {
                 Some(base) if base == s.seq.wrapping_add(1) => false,

@@ -1,0 +1,189 @@
+//! Cut, corrupt and hostile captures: read as far as they go, told with the place, never a panic.
+
+mod capture_gen;
+
+use std::io::{Cursor, Write};
+use std::path::Path;
+
+use capture_gen::{ACK, Packet, RST, Random, SYN, pcap};
+use rtmp_bench::capture::pcap::source;
+use rtmp_bench::capture::stream::MAX_CONNECTIONS;
+use rtmp_bench::capture::{self};
+use rtmp_bench::record::inspect::Inspect;
+
+fn inspect(bytes: Vec<u8>) -> Result<Inspect, String> {
+    source(Box::new(Cursor::new(bytes)))
+        .and_then(|source| capture::read_source(source, false, &mut ()))
+        .map_err(|e| e.to_string())
+}
+
+fn shipped(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("captures").join(name)).expect("a shipped capture")
+}
+
+/// The byte that a message names.
+fn place(message: &str) -> Option<u64> {
+    message.strip_prefix("at byte ")?.split(':').next()?.parse().ok()
+}
+
+/// Each prefix says no more than the next longer one, and where it ends.
+fn check_prefixes(name: &str, lengths: impl Iterator<Item = usize>) {
+    let whole = shipped(name);
+    let all = inspect(whole.clone()).expect("the whole file");
+    let mut packets = 0;
+    for len in lengths.filter(|len| *len <= whole.len()) {
+        match inspect(whole[..len].to_vec()) {
+            Err(says) => {
+                assert_eq!(packets, 0, "{name}, {len} bytes: {says}");
+                let told = says.starts_with("not a capture: begins with") || place(&says).is_some_and(|at| at <= len as u64);
+                assert!(told, "{name}, {len} bytes: {says}");
+            }
+            Ok(found) => {
+                assert!(found.packets >= packets && found.packets <= all.packets, "{name}, {len} bytes: {} packets", found.packets);
+                packets = found.packets;
+                if let Some(damage) = found.damage {
+                    assert!(place(&damage).is_some_and(|at| at < len as u64), "{name}, {len} bytes: {damage}");
+                }
+            }
+        }
+    }
+    assert_eq!(inspect(whole).as_ref(), Ok(&all));
+}
+
+#[test]
+fn every_prefix_of_a_pcapng() {
+    check_prefixes("loc-rtmpe-attempt-rtmpdump.pcapng", 0..3000);
+}
+
+#[test]
+fn prefixes_of_a_pcap_with_sessions() {
+    check_prefixes("drv-port-reuse-three-sessions.pcap", 0..50_000);
+}
+
+#[test]
+fn prefixes_of_a_cut_pcap() {
+    check_prefixes("loc-snaplen96-ffmpeg-publish.pcap", 0..40_000);
+}
+
+#[test]
+fn prefixes_of_a_raw_dump() {
+    let whole = shipped("pub-ustream-flash10-client.bin");
+    for len in 1..whole.len() {
+        let found = inspect(whole[..len].to_vec()).expect("a raw dump");
+        assert_eq!((found.sessions.len(), found.other.len()), if len < 1537 { (0, 1) } else { (1, 0) }, "{len} bytes");
+        if let Some(session) = found.sessions.first() {
+            assert_eq!((session.bytes.c2s, session.complete), (len as u64, false), "{len} bytes");
+        }
+    }
+}
+
+#[test]
+fn prefixes_of_a_gzipped_capture() {
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gz.write_all(&shipped("loc-rtmpe-attempt-rtmpdump.pcapng")).expect("into memory");
+    let gz = gz.finish().expect("into memory");
+    for len in 0..gz.len() {
+        match inspect(gz[..len].to_vec()) {
+            Err(says) => assert!(!says.is_empty(), "{len} bytes"),
+            Ok(found) => assert!(found.damage.is_some(), "{len} bytes: a cut gzip file is damaged"),
+        }
+    }
+    assert_eq!(inspect(gz).map(|found| found.damage), Ok(None));
+}
+
+#[test]
+fn flipped_bits() {
+    let files = [
+        "loc-rtmpe-attempt-rtmpdump.pcapng",
+        "drv-port-reuse-three-sessions.pcap",
+        "loc-gst-rtmpsink-librtmp-publish.pcapng",
+        "pub-ustream-flash10-client.bin",
+    ];
+    let mut damaged = 0;
+    for seed in 0..400 {
+        let mut r = Random::new(seed);
+        let mut bytes = shipped(files[seed as usize % files.len()]);
+        for _ in 0..=r.below(8) {
+            let at = r.below(bytes.len() as u64) as usize;
+            bytes[at] ^= 1 << r.below(8);
+        }
+        let len = bytes.len() as u64;
+        match inspect(bytes) {
+            Err(says) => assert!(says.starts_with("not a capture") || place(&says).is_some_and(|at| at <= len), "seed {seed}: {says}"),
+            Ok(found) => damaged += u64::from(found.damage.is_some() || found.sessions.iter().any(|s| !s.notes.is_empty() || !s.complete)),
+        }
+    }
+    assert!(damaged > 20, "flipped bits are seen ({damaged})");
+}
+
+#[test]
+fn noise_behind_a_good_beginning() {
+    for seed in 0..60 {
+        let mut r = Random::new(seed);
+        let whole = shipped("drv-port-reuse-three-sessions.pcap");
+        let keep = r.below(8000) as usize + 24;
+        let noise = r.bytes(60_000);
+        let found = inspect([&whole[..keep], &noise].concat());
+        assert!(found.is_err() || found.is_ok_and(|f| f.damage.is_some() || f.packets > 0), "seed {seed}");
+    }
+}
+
+/// A connection of one segment each way, from a port.
+fn connection(client: &[u8], server: &[u8]) -> Vec<u8> {
+    let mut all = vec![Packet::new(0, 99, SYN, &[]), Packet { ack: 100, ..Packet::new(1, 499, SYN | ACK, &[]) }];
+    all.extend((!client.is_empty()).then(|| Packet::new(0, 100, ACK, client)));
+    all.extend((!server.is_empty()).then(|| Packet::new(1, 500, ACK, server)));
+    all.push(Packet::new(1, 500 + server.len() as u32, RST, &[]));
+    pcap(&all)
+}
+
+#[test]
+fn what_is_no_rtmp_is_named() {
+    let hello = |version: u8| [&[version][..], &[7; 1536]].concat();
+    for (client, server, what) in [
+        (&b"\x16\x03\x01\x02\0\x01\0"[..], &b"\x16\x03\x03"[..], "TLS (RTMPS, if it is RTMP), encrypted, not decoded"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", "HTTP"),
+        (b"POST /open/1 HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", "RTMPT, RTMP inside HTTP, not decoded"),
+        (b"POST /fcs/ident2 HTTP/1.1\r\n\r\n", b"", "RTMPT, RTMP inside HTTP, not decoded"),
+        (&hello(6), b"", "RTMPE (C0 = 6), encrypted, not decoded"),
+        (&hello(8), b"", "RTMPE (C0 = 8), encrypted, not decoded"),
+        (&hello(3)[..1536], b"", "begins with C0 = 3 and ends after 1536 bytes, before a handshake's length"),
+        (b"SSH-2.0-x", b"SSH-2.0-y", "not RTMP: the client begins with 53 53 48 2d 32 2e 30 2d"),
+        (b"", b"220 mail", "not RTMP: the server speaks first, with 32 32 30 20 6d 61 69 6c"),
+        (b"", b"", "no payload, refused or reset"),
+    ] {
+        let found = inspect(connection(client, server)).expect("a capture");
+        assert_eq!(found.sessions.len(), 0, "{what}");
+        assert_eq!(found.other.iter().map(|o| o.what.as_str()).collect::<Vec<_>>(), [what]);
+    }
+    let found = inspect(connection(&hello(3), b"")).expect("a capture");
+    assert_eq!((found.sessions.len(), found.other.len()), (1, 0), "C0 and C1 make a session");
+    assert!(!found.sessions[0].complete);
+}
+
+#[test]
+fn more_connections_than_are_followed_at_a_time() {
+    let mut frames = Vec::new();
+    let many = MAX_CONNECTIONS as u32 + 500;
+    for n in 0..many {
+        let mut ip = Packet::new(0, 99, SYN, &[]).ipv4();
+        // The client's address tells them apart.
+        ip[12..16].copy_from_slice(&(0x0b00_0000 + n).to_be_bytes());
+        frames.push(ip);
+    }
+    let found = inspect(capture_gen::pcap_frames(101, frames.iter().map(|f| (&f[..], f.len())))).expect("a capture");
+    assert_eq!((found.tcp_connections, found.other.len()), (u64::from(many), many as usize));
+    assert!(found.other.iter().enumerate().all(|(i, o)| o.stream == i as u64), "in the order of their first packets");
+}
+
+#[test]
+fn secrets_are_masked_unless_asked_for() {
+    let file = shipped("loc-ffmpeg-publish-token.pcapng");
+    let read = |show| {
+        let opened = source(Box::new(Cursor::new(file.clone()))).expect("a capture");
+        capture::read_source(opened, show, &mut ()).expect("a capture").sessions[0].url.clone().unwrap_or_default()
+    };
+    let base = "rtmp://127.0.0.1:19399/live/cam2";
+    assert_eq!(read(false), format!("{base}?token=***&expires=***&sign=***"));
+    assert_eq!(read(true), format!("{base}?token=s3cr%20et&expires=1700000000&sign=a%2Fb%3D%3D"));
+}
