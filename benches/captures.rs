@@ -73,7 +73,8 @@ fn measure(program: &Path, args: &[&str]) -> std::io::Result<(Duration, u64)> {
     let mut peak = 0;
     while child.try_wait()?.is_none() {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let high = text.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        let high =
+            text.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
         peak = peak.max(high.unwrap_or(0));
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -18,7 +18,8 @@ fn inspect(bytes: Vec<u8>) -> Result<Inspect, String> {
 }
 
 fn shipped(name: &str) -> Vec<u8> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("captures").join(name)).expect("a shipped capture")
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("captures").join(name))
+        .expect("a shipped capture")
 }
 
 /// The byte that a message names.
@@ -35,14 +36,22 @@ fn check_prefixes(name: &str, lengths: impl Iterator<Item = usize>) {
         match inspect(whole[..len].to_vec()) {
             Err(says) => {
                 assert_eq!(packets, 0, "{name}, {len} bytes: {says}");
-                let told = says.starts_with("not a capture: begins with") || place(&says).is_some_and(|at| at <= len as u64);
+                let told = says.starts_with("not a capture: begins with")
+                    || place(&says).is_some_and(|at| at <= len as u64);
                 assert!(told, "{name}, {len} bytes: {says}");
             }
             Ok(found) => {
-                assert!(found.packets >= packets && found.packets <= all.packets, "{name}, {len} bytes: {} packets", found.packets);
+                assert!(
+                    found.packets >= packets && found.packets <= all.packets,
+                    "{name}, {len} bytes: {} packets",
+                    found.packets
+                );
                 packets = found.packets;
                 if let Some(damage) = found.damage {
-                    assert!(place(&damage).is_some_and(|at| at < len as u64), "{name}, {len} bytes: {damage}");
+                    assert!(
+                        place(&damage).is_some_and(|at| at < len as u64),
+                        "{name}, {len} bytes: {damage}"
+                    );
                 }
             }
         }
@@ -70,7 +79,11 @@ fn prefixes_of_a_raw_dump() {
     let whole = shipped("pub-ustream-flash10-client.bin");
     for len in 1..whole.len() {
         let found = inspect(whole[..len].to_vec()).expect("a raw dump");
-        assert_eq!((found.sessions.len(), found.other.len()), if len < 1537 { (0, 1) } else { (1, 0) }, "{len} bytes");
+        assert_eq!(
+            (found.sessions.len(), found.other.len()),
+            if len < 1537 { (0, 1) } else { (1, 0) },
+            "{len} bytes"
+        );
         if let Some(session) = found.sessions.first() {
             assert_eq!((session.bytes.c2s, session.complete), (len as u64, false), "{len} bytes");
         }
@@ -109,8 +122,16 @@ fn flipped_bits() {
         }
         let len = bytes.len() as u64;
         match inspect(bytes) {
-            Err(says) => assert!(says.starts_with("not a capture") || place(&says).is_some_and(|at| at <= len), "seed {seed}: {says}"),
-            Ok(found) => damaged += u64::from(found.damage.is_some() || found.sessions.iter().any(|s| !s.notes.is_empty() || !s.complete)),
+            Err(says) => assert!(
+                says.starts_with("not a capture") || place(&says).is_some_and(|at| at <= len),
+                "seed {seed}: {says}"
+            ),
+            Ok(found) => {
+                damaged += u64::from(
+                    found.damage.is_some()
+                        || found.sessions.iter().any(|s| !s.notes.is_empty() || !s.complete),
+                )
+            }
         }
     }
     assert!(damaged > 20, "flipped bits are seen ({damaged})");
@@ -130,7 +151,8 @@ fn noise_behind_a_good_beginning() {
 
 /// A connection of one segment each way, from a port.
 fn connection(client: &[u8], server: &[u8]) -> Vec<u8> {
-    let mut all = vec![Packet::new(0, 99, SYN, &[]), Packet { ack: 100, ..Packet::new(1, 499, SYN | ACK, &[]) }];
+    let mut all =
+        vec![Packet::new(0, 99, SYN, &[]), Packet { ack: 100, ..Packet::new(1, 499, SYN | ACK, &[]) }];
     all.extend((!client.is_empty()).then(|| Packet::new(0, 100, ACK, client)));
     all.extend((!server.is_empty()).then(|| Packet::new(1, 500, ACK, server)));
     all.push(Packet::new(1, 500 + server.len() as u32, RST, &[]));
@@ -141,9 +163,17 @@ fn connection(client: &[u8], server: &[u8]) -> Vec<u8> {
 fn what_is_no_rtmp_is_named() {
     let hello = |version: u8| [&[version][..], &[7; 1536]].concat();
     for (client, server, what) in [
-        (&b"\x16\x03\x01\x02\0\x01\0"[..], &b"\x16\x03\x03"[..], "TLS (RTMPS, if it is RTMP), encrypted, not decoded"),
+        (
+            &b"\x16\x03\x01\x02\0\x01\0"[..],
+            &b"\x16\x03\x03"[..],
+            "TLS (RTMPS, if it is RTMP), encrypted, not decoded",
+        ),
         (b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", "HTTP"),
-        (b"POST /open/1 HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", "RTMPT, RTMP inside HTTP, not decoded"),
+        (
+            b"POST /open/1 HTTP/1.1\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n\r\n",
+            "RTMPT, RTMP inside HTTP, not decoded",
+        ),
         (b"POST /fcs/ident2 HTTP/1.1\r\n\r\n", b"", "RTMPT, RTMP inside HTTP, not decoded"),
         (&hello(6), b"", "RTMPE (C0 = 6), encrypted, not decoded"),
         (&hello(8), b"", "RTMPE (C0 = 8), encrypted, not decoded"),
@@ -171,9 +201,13 @@ fn more_connections_than_are_followed_at_a_time() {
         ip[12..16].copy_from_slice(&(0x0b00_0000 + n).to_be_bytes());
         frames.push(ip);
     }
-    let found = inspect(capture_gen::pcap_frames(101, frames.iter().map(|f| (&f[..], f.len())))).expect("a capture");
+    let found =
+        inspect(capture_gen::pcap_frames(101, frames.iter().map(|f| (&f[..], f.len())))).expect("a capture");
     assert_eq!((found.tcp_connections, found.other.len()), (u64::from(many), many as usize));
-    assert!(found.other.iter().enumerate().all(|(i, o)| o.stream == i as u64), "in the order of their first packets");
+    assert!(
+        found.other.iter().enumerate().all(|(i, o)| o.stream == i as u64),
+        "in the order of their first packets"
+    );
 }
 
 #[test]
@@ -181,9 +215,43 @@ fn secrets_are_masked_unless_asked_for() {
     let file = shipped("loc-ffmpeg-publish-token.pcapng");
     let read = |show| {
         let opened = source(Box::new(Cursor::new(file.clone()))).expect("a capture");
-        capture::read_source(opened, show, &mut ()).expect("a capture").sessions[0].url.clone().unwrap_or_default()
+        capture::read_source(opened, show, &mut ()).expect("a capture").sessions[0]
+            .url
+            .clone()
+            .unwrap_or_default()
     };
     let base = "rtmp://127.0.0.1:19399/live/cam2";
     assert_eq!(read(false), format!("{base}?token=***&expires=***&sign=***"));
     assert_eq!(read(true), format!("{base}?token=s3cr%20et&expires=1700000000&sign=a%2Fb%3D%3D"));
+}
+
+#[test]
+fn a_packet_that_is_missing_ends_the_messages_of_its_direction() {
+    let whole = shipped("loc-gst-rtmp2sink-publish.pcap");
+    let all = inspect(whole.clone()).expect("the whole file").sessions.remove(0);
+    let mut records = Vec::new();
+    let mut at = 24;
+    while at < whole.len() {
+        let len = u32::from_le_bytes([whole[at + 8], whole[at + 9], whole[at + 10], whole[at + 11]]) as usize;
+        records.push(at..at + 16 + len);
+        at += 16 + len;
+    }
+    // From the middle on, the first packet with a payload of the client.
+    let missing =
+        records.iter().skip(records.len() / 2).find(|r| r.len() > 16 + 66 + 50).expect("a packet").clone();
+    let found = inspect([&whole[..missing.start], &whole[missing.end..]].concat()).expect("a capture");
+    let session = &found.sessions[0];
+    assert_eq!(session.bytes, all.bytes);
+    assert_eq!((&session.sha256.c2s, &session.sha256.s2c), (&None, &all.sha256.s2c));
+    let holes: Vec<_> =
+        session.holes.iter().map(|h| (h.direction.as_str(), h.bytes, h.cause.as_str())).collect();
+    assert_eq!(holes, [("c2s", (missing.len() - 16 - 66) as u64, "capture drop")]);
+    let audio = |s: &rtmp_bench::record::inspect::Session| s.messages.c2s[&8];
+    assert!(
+        audio(session) > 0 && audio(session) < audio(&all) * 3 / 4,
+        "{} of {}",
+        audio(session),
+        audio(&all)
+    );
+    assert_eq!((session.complete, session.notes.len()), (false, all.notes.len()), "{:?}", session.notes);
 }

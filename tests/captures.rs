@@ -97,15 +97,23 @@ fn check_file(d: &mut Differences<'_>, truth: &Value, found: &Inspect) {
             let name = |what: &str| format!("session {stream} {direction} {what}");
             d.equal(&name("bytes"), Some(*of(&s.bytes, direction)), side["tcp_payload_bytes"].as_u64());
             d.equal(&name("sha256"), of(&s.sha256, direction).as_deref(), side["sha256"].as_str());
-            let holes: Vec<_> = s.holes.iter().filter(|h| h.direction == direction).map(|h| (h.offset, h.bytes)).collect();
+            let holes: Vec<_> =
+                s.holes.iter().filter(|h| h.direction == direction).map(|h| (h.offset, h.bytes)).collect();
             d.equal(&name("holes"), Some(holes.len() as u64), side["holes"].as_u64());
-            let first: Vec<(u64, u64)> = serde_json::from_value(side["first_holes"].clone()).unwrap_or_default();
+            let first: Vec<(u64, u64)> =
+                serde_json::from_value(side["first_holes"].clone()).unwrap_or_default();
             d.equal(&name("first holes"), &holes[..holes.len().min(first.len())], &first[..]);
-            let cut: u64 = s.holes.iter().filter(|h| h.direction == direction && h.cause == "snaplen").map(|h| h.bytes).sum();
+            let cut: u64 = s
+                .holes
+                .iter()
+                .filter(|h| h.direction == direction && h.cause == "snaplen")
+                .map(|h| h.bytes)
+                .sum();
             d.equal(&name("bytes cut"), Some(cut), side["bytes_cut_by_snaplen"].as_u64());
             check_direction(d, direction, s, side);
         }
-        let holes = ["c2s", "s2c"].iter().filter_map(|direction| t[*direction]["holes"].as_u64()).sum::<u64>();
+        let holes =
+            ["c2s", "s2c"].iter().filter_map(|direction| t[*direction]["holes"].as_u64()).sum::<u64>();
         d.equal(&format!("session {stream} complete"), s.complete, holes == 0);
     }
 }
@@ -115,7 +123,9 @@ fn check_direction(d: &mut Differences<'_>, direction: &str, s: &Session, truth:
         .as_object()
         .into_iter()
         .flatten()
-        .map(|(name, n)| (TYPES.iter().find(|t| t.0 == name).map_or(0, |t| t.1), n.as_u64().unwrap_or_default()))
+        .map(|(name, n)| {
+            (TYPES.iter().find(|t| t.0 == name).map_or(0, |t| t.1), n.as_u64().unwrap_or_default())
+        })
         .collect();
     let name = |what: &str| format!("session {} {direction} {what}", s.stream);
     d.equal(&name("messages"), of(&s.messages, direction), &messages);

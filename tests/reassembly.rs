@@ -16,11 +16,14 @@ use rtmp_bench::wire::time::Time;
 #[derive(Default)]
 struct Keep {
     ended: Vec<(Connection, Kept)>,
+    /// Bytes handed on, over all connections.
+    handed: u64,
 }
 
 #[derive(Default)]
 struct Kept {
-    bytes: [BTreeMap<u64, u8>; 2],
+    /// Without the holes.
+    bytes: [Vec<u8>; 2],
     next: [u64; 2],
     holes: Vec<Hole>,
 }
@@ -38,10 +41,11 @@ impl Handler for Keep {
         bytes: &[u8],
     ) {
         let d = direction as usize;
+        self.handed += bytes.len() as u64;
         assert!(time.as_micros() >= 1_700_000_000_000_000, "bytes without a time");
         assert_eq!(offset, kept.next[d], "not in order");
         kept.next[d] += bytes.len() as u64;
-        kept.bytes[d].extend(bytes.iter().enumerate().map(|(i, b)| (offset + i as u64, *b)));
+        kept.bytes[d].extend_from_slice(bytes);
     }
 
     fn hole(&mut self, kept: &mut Kept, _: &Connection, _: Time, hole: Hole) {
@@ -65,6 +69,13 @@ fn packets(bytes: Vec<u8>) -> Reader {
 }
 
 fn reassemble(capture: Vec<u8>) -> Vec<(Connection, Kept)> {
+    let mut streams = feed(capture);
+    streams.finish_all();
+    streams.handler.ended
+}
+
+/// All packets taken, no connection ended by the end of the file yet.
+fn feed(capture: Vec<u8>) -> Streams<Keep> {
     let mut reader = packets(capture);
     let mut unwrapper = Unwrapper::default();
     let mut streams = Streams::new(Keep::default());
@@ -73,13 +84,23 @@ fn reassemble(capture: Vec<u8>) -> Vec<(Connection, Kept)> {
             streams.segment(&segment);
         }
     }
-    streams.finish_all();
-    streams.handler.ended
+    streams
 }
 
-/// How many seeds: `RTMP_BENCH_CASES`, or four hundred.
+/// How many seeds: `RTMP_BENCH_CASES`, or a thousand.
 fn cases() -> u64 {
-    std::env::var("RTMP_BENCH_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(400)
+    std::env::var("RTMP_BENCH_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000)
+}
+
+/// Where a byte map has no bytes, before its last one.
+fn gaps(map: &BTreeMap<u64, u8>) -> Vec<(u64, u64)> {
+    let mut next = 0;
+    let mut gaps = Vec::new();
+    for place in map.keys() {
+        gaps.extend((*place > next).then(|| (next, place - next)));
+        next = place + 1;
+    }
+    gaps
 }
 
 #[test]
@@ -96,15 +117,14 @@ fn generated_captures_equal_a_byte_map() {
             assert_eq!(client, 0, "seed {seed}: who is the client");
         }
         for d in 0..2 {
-            let (got, want) = (&kept.bytes[d], &case.bytes[d ^ client]);
-            let differs = got.iter().zip(want).find(|(a, b)| a != b);
-            assert!(
-                got == want,
-                "seed {seed}, {}: {} bytes, want {}, first difference {differs:?}",
-                ["c2s", "s2c"][d],
-                got.len(),
-                want.len()
-            );
+            let want = &case.bytes[d ^ client];
+            let direction = Direction::BOTH[d];
+            assert!(want.values().eq(&kept.bytes[d]), "seed {seed}, {direction}: other bytes");
+            let holes = kept.holes.iter().filter(|h| h.direction == direction).map(|h| (h.offset, h.bytes));
+            // Behind the last byte that came, FIN or an acknowledgement may show another hole.
+            let holes: Vec<_> =
+                holes.filter(|h| want.keys().next_back().is_some_and(|last| h.0 < *last)).collect();
+            assert_eq!(holes, gaps(want), "seed {seed}, {direction}: holes");
         }
         with_holes += u64::from(!kept.holes.is_empty());
         with_conflicts += u64::from(connection.conflicts > 0);
@@ -138,7 +158,7 @@ fn tshark_follows_the_same_streams() {
         }
         let kept = &reassemble(pcap(&case.packets))[0].1;
         for (d, want) in followed.iter().enumerate() {
-            let got: String = kept.bytes[d].values().map(|b| format!("{b:02x}")).collect();
+            let got: String = kept.bytes[d].iter().map(|b| format!("{b:02x}")).collect();
             assert!(
                 got == *want,
                 "seed {seed} direction {d}: {} hex digits, tshark has {}",
@@ -178,13 +198,89 @@ fn a_syn_with_another_number_is_another_connection() {
 
 #[test]
 fn what_waits_behind_a_gap_is_bounded() {
-    let mut all = vec![Packet::new(0, 99, capture_gen::SYN, &[])];
-    // 8 MiB behind a gap of one byte.
-    all.extend((0..6000u32).map(|i| Packet::new(0, 101 + i * 1400, capture_gen::ACK, &[1; 1400])));
+    // A gap of one byte: 5 MiB in pieces below the limit of pieces, and small pieces above it.
+    for (what, n, len) in [("bytes", 3500u32, 1400u32), ("pieces", 5000, 10)] {
+        let mut all = vec![Packet::new(0, 99, capture_gen::SYN, &[])];
+        let payload = vec![1; len as usize];
+        all.extend((0..n).map(|i| Packet::new(0, 101 + i * len, capture_gen::ACK, &payload)));
+        let mut streams = feed(pcap(&all));
+        assert!(streams.handler.handed > 1000, "{what}: handed on before the end");
+        streams.finish_all();
+        let (_, kept) = &streams.handler.ended[0];
+        let holes: Vec<_> = kept.holes.iter().map(|h| (h.offset, h.bytes, h.cause.name())).collect();
+        assert_eq!(holes, [(0, 1, "capture drop")], "{what}");
+        assert_eq!(kept.next[0], u64::from(1 + n * len), "{what}");
+    }
+}
+
+#[test]
+fn what_waits_is_bounded_over_all_connections() {
+    // 40 connections of 1 MiB each, none of which is too much by itself.
+    let mut frames = Vec::new();
+    for n in 0..40u8 {
+        for i in 0..750u32 {
+            let (flags, seq, payload) = if i == 0 {
+                (capture_gen::SYN, 99, vec![])
+            } else {
+                (capture_gen::ACK, 101 + i * 1400, vec![1; 1400])
+            };
+            let mut ip = Packet::new(0, seq, flags, &payload).ipv4();
+            ip[15] = n;
+            frames.push(ip);
+        }
+    }
+    let streams = feed(capture_gen::pcap_frames(101, frames.iter().map(|f| (&f[..], f.len()))));
+    assert!(streams.handler.handed > 4 << 20, "{} bytes handed on before the end", streams.handler.handed);
+}
+
+#[test]
+fn a_keep_alive_byte_is_no_conflict() {
+    let all = [
+        Packet::new(0, 99, capture_gen::SYN, &[]),
+        Packet::new(0, 100, capture_gen::ACK, b"hello"),
+        Packet::new(0, 104, capture_gen::ACK, b"\0"),
+        Packet::new(0, 105, capture_gen::ACK, b"world"),
+        Packet::new(0, 103, capture_gen::ACK, b"XX"),
+    ];
+    for (taken, conflicts) in [(4, 0), (5, 1)] {
+        let (connection, kept) = &reassemble(pcap(&all[..taken]))[0];
+        assert_eq!(kept.bytes[0], b"helloworld", "the first copy counts");
+        assert_eq!(connection.conflicts, conflicts);
+    }
+}
+
+#[test]
+fn what_was_cut_behind_a_gap_may_come_again() {
+    let mut cut = Packet::new(0, 110, capture_gen::ACK, &[7; 50]);
+    cut.kept = 20;
+    let all = [
+        Packet::new(0, 99, capture_gen::SYN, &[]),
+        cut,
+        Packet::new(0, 140, capture_gen::ACK, &[8; 30]),
+        Packet::new(0, 100, capture_gen::ACK, &[6; 10]),
+    ];
     let (_, kept) = &reassemble(pcap(&all))[0];
     let holes: Vec<_> = kept.holes.iter().map(|h| (h.offset, h.bytes, h.cause.name())).collect();
-    assert_eq!(holes, [(0, 1, "capture drop")]);
-    assert_eq!(kept.next[0], 1 + 6000 * 1400);
+    assert_eq!(holes, [(30, 10, "snaplen")]);
+    assert_eq!((kept.next[0], kept.bytes[0].len()), (70, 60));
+}
+
+#[test]
+fn bytes_that_were_acknowledged_or_stand_before_fin_are_missing_too() {
+    let data = [Packet::new(0, 99, capture_gen::SYN, &[]), Packet::new(0, 100, capture_gen::ACK, b"hello")];
+    for (what, last, missing) in [
+        ("FIN", Packet::new(0, 115, capture_gen::FIN, &[]), Some((5, 10))),
+        ("FIN in its place", Packet::new(0, 105, capture_gen::FIN, &[]), None),
+        ("ack", Packet { ack: 116, ..Packet::new(1, 500, capture_gen::ACK, &[]) }, Some((5, 10))),
+        (
+            "ack of a FIN that was not captured",
+            Packet { ack: 106, ..Packet::new(1, 500, capture_gen::ACK, &[]) },
+            None,
+        ),
+    ] {
+        let (_, kept) = &reassemble(pcap(&[&data[..], &[last]].concat()))[0];
+        assert_eq!(kept.holes.first().map(|h| (h.offset, h.bytes)), missing, "{what}");
+    }
 }
 
 #[test]
@@ -197,7 +293,9 @@ fn closed_connections_make_room_and_are_not_counted_twice() {
             Packet::new(1, 500, capture_gen::RST, &[]),
         ];
         // Long after the first ones were let go, acknowledgements of theirs.
-        frames.extend((port >= 1000).then(|| Packet { ack: 105, ..Packet::new(1, 500, capture_gen::ACK, &[]) }));
+        frames.extend(
+            (port >= 1000).then(|| Packet { ack: 105, ..Packet::new(1, 500, capture_gen::ACK, &[]) }),
+        );
         for (i, p) in frames.iter().enumerate() {
             let mut ip = p.ipv4();
             let client = if i == 3 { port - 1000 } else { port };
@@ -206,7 +304,10 @@ fn closed_connections_make_room_and_are_not_counted_twice() {
             all.push(ip);
         }
     }
-    let ended = reassemble(capture_gen::pcap_frames(101, all.iter().map(|f| (&f[..], f.len()))));
+    let mut streams = feed(capture_gen::pcap_frames(101, all.iter().map(|f| (&f[..], f.len()))));
+    assert!(streams.handler.ended.len() >= 1700, "ended before the end of the file");
+    streams.finish_all();
+    let ended = streams.handler.ended;
     assert_eq!(ended.len(), 2000);
     assert!(ended.iter().all(|(c, k)| c.reuse == 0 && k.bytes[0].len() == 5));
 }

@@ -23,13 +23,24 @@ impl Secrets {
     pub fn mask(&mut self, message: &mut Message) -> bool {
         match message {
             Message::Command(command) => self.command(command),
-            Message::Data(_, values) => values.iter_mut().fold(false, |any, v| self.value(v, Place::Other) | any),
+            Message::Data(_, values) => {
+                values.iter_mut().fold(false, |any, v| self.value(v, Place::Other) | any)
+            }
             _ => false,
         }
     }
 
     fn command(&mut self, command: &mut Command) -> bool {
-        let names = [&b"publish"[..], b"play", b"play2", b"releaseStream", b"FCPublish", b"FCUnpublish", b"FCSubscribe", b"FCUnsubscribe"];
+        let names = [
+            &b"publish"[..],
+            b"play",
+            b"play2",
+            b"releaseStream",
+            b"FCPublish",
+            b"FCUnpublish",
+            b"FCSubscribe",
+            b"FCUnsubscribe",
+        ];
         let place = if names.contains(&command.name.as_slice()) { Place::Name } else { Place::Other };
         command.args.iter_mut().fold(false, |any, v| self.value(v, place) | any)
     }
@@ -44,10 +55,12 @@ impl Secrets {
                 }
                 any
             }
-            Value::Object(fields) | Value::EcmaArray(fields) | Value::Typed { fields, .. } => fields.iter_mut().fold(false, |any, (name, v)| {
-                let inner = if names_a_secret(name) { Place::Secret } else { Place::Other };
-                self.value(v, inner) | any
-            }),
+            Value::Object(fields) | Value::EcmaArray(fields) | Value::Typed { fields, .. } => {
+                fields.iter_mut().fold(false, |any, (name, v)| {
+                    let inner = if names_a_secret(name) { Place::Secret } else { Place::Other };
+                    self.value(v, inner) | any
+                })
+            }
             Value::StrictArray(values) => values.iter_mut().fold(false, |any, v| self.value(v, place) | any),
             _ => false,
         }
@@ -56,7 +69,10 @@ impl Secrets {
     /// The text with its secrets masked; `None` where it has none.
     pub fn text(&mut self, text: &BStr, place: Place) -> Option<BString> {
         for secret in secrets_in(text, place) {
-            if secret.len() >= KEY_LEN && self.known.len() < MAX_SECRETS && !self.known.iter().any(|k| k == secret) {
+            if secret.len() >= KEY_LEN
+                && self.known.len() < MAX_SECRETS
+                && !self.known.iter().any(|k| k == secret)
+            {
                 self.known.push(secret.into());
             }
         }
@@ -117,7 +133,12 @@ fn secrets_in(text: &[u8], place: Place) -> Vec<&[u8]> {
         found.push(user.split_once_str(":").map_or(user, |(_, password)| password));
     }
     if place == Place::Name || is_url || query.is_some_and(|q| q.contains(&b'=') && !q.contains(&b' ')) {
-        found.extend(query.unwrap_or_default().split(|b| *b == b'&').map(|p| p.split_once_str("=").map_or(p, |(_, v)| v)));
+        found.extend(
+            query
+                .unwrap_or_default()
+                .split(|b| *b == b'&')
+                .map(|p| p.split_once_str("=").map_or(p, |(_, v)| v)),
+        );
     }
     found.retain(|s| !s.is_empty());
     found

@@ -153,7 +153,12 @@ impl<'w> Sessions<'w> {
     pub fn finish(mut self) -> Inspect {
         self.sessions.sort_by_key(|s| s.stream);
         self.other.sort_by_key(|o| o.stream);
-        Inspect { sessions: self.sessions, other: self.other, omitted: self.budget.omitted, ..Inspect::default() }
+        Inspect {
+            sessions: self.sessions,
+            other: self.other,
+            omitted: self.budget.omitted,
+            ..Inspect::default()
+        }
     }
 
     /// More bytes of a raw dump.
@@ -224,7 +229,12 @@ impl<'w> Sessions<'w> {
         self.unfinished = self.unfinished - rtmp.unfinished + rtmp.reader.held_bytes();
         rtmp.unfinished = rtmp.reader.held_bytes();
         if self.unfinished > MAX_UNFINISHED {
-            rtmp.notes.push(remark(direction, "limit", at, format!("more than {MAX_UNFINISHED} bytes of unfinished messages")));
+            rtmp.notes.push(remark(
+                direction,
+                "limit",
+                at,
+                format!("more than {MAX_UNFINISHED} bytes of unfinished messages"),
+            ));
             self.lose(rtmp);
         }
     }
@@ -248,7 +258,14 @@ impl<'w> Sessions<'w> {
             role: state.said.role().into(),
             url,
             complete: true,
-            end: if of.rst { "rst" } else if of.fin.contains(&true) { "fin" } else { "open" }.into(),
+            end: if of.rst {
+                "rst"
+            } else if of.fin.contains(&true) {
+                "fin"
+            } else {
+                "open"
+            }
+            .into(),
             started_us: of.first.as_micros(),
             duration_ms: of.last.since(of.first).as_millis() as u64,
             ..inspect::Session::default()
@@ -258,11 +275,17 @@ impl<'w> Sessions<'w> {
         }
         if let Some((direction, offset)) = of.first_conflict {
             let text = "bytes that came again differ from the first copy".into();
-            s.notes.push(inspect::Note { count: of.conflicts, ..remark(direction, "tcp-conflict", offset, text) });
+            s.notes.push(inspect::Note {
+                count: of.conflicts,
+                ..remark(direction, "tcp-conflict", offset, text)
+            });
         }
         if of.implausible > 0 {
             let text = "segments too far ahead to belong to the connection".into();
-            s.notes.push(inspect::Note { count: of.implausible, ..remark(Direction::C2s, "tcp-implausible", 0, text) });
+            s.notes.push(inspect::Note {
+                count: of.implausible,
+                ..remark(Direction::C2s, "tcp-implausible", 0, text)
+            });
         }
         self.watch.ended(&s);
         self.budget.push(&mut self.sessions, || s);
@@ -287,7 +310,8 @@ impl<'w> Sessions<'w> {
         s.complete &= whole && rtmp.phase == Phase::Chunks && rtmp.reader.held_bytes() == 0;
         self.lose(&mut rtmp);
         if whole && side.bytes > 0 {
-            *of(&mut s.sha256, direction) = Some(rtmp.sha256.finalize().iter().map(|b| format!("{b:02x}")).collect());
+            *of(&mut s.sha256, direction) =
+                Some(rtmp.sha256.finalize().iter().map(|b| format!("{b:02x}")).collect());
         }
         *of(&mut s.messages, direction) = rtmp.messages;
         *of(&mut s.chunk_sizes, direction) = rtmp.chunk_sizes;
@@ -300,14 +324,23 @@ impl<'w> Sessions<'w> {
 impl Handler for Sessions<'_> {
     type State = State;
 
-    fn data(&mut self, state: &mut State, of: &Connection, direction: Direction, time: Time, offset: u64, bytes: &[u8]) {
+    fn data(
+        &mut self,
+        state: &mut State,
+        of: &Connection,
+        direction: Direction,
+        time: Time,
+        offset: u64,
+        bytes: &[u8],
+    ) {
         let client_speaks_rtmp = state.sides[0].rtmp.is_some();
         let side = &mut state.sides[direction as usize];
         if side.head.len() < HEAD && side.bytes == side.head.len() as u64 {
             side.head.extend(bytes.iter().take(HEAD - side.head.len()));
         }
         // A server is read whatever S0 it answers with; what does not begin with its first byte cannot be read.
-        let begins = bytes.first() == Some(&3) || (direction == Direction::S2c && client_speaks_rtmp && of.began[1]);
+        let begins =
+            bytes.first() == Some(&3) || (direction == Direction::S2c && client_speaks_rtmp && of.began[1]);
         if offset == 0 && side.bytes == 0 && begins {
             side.rtmp = Some(Box::default());
         }
@@ -320,7 +353,9 @@ impl Handler for Sessions<'_> {
         side.bytes = hole.offset + hole.bytes;
         match side.holes.last_mut() {
             // Packets cut before their payload leave holes side by side: they are one.
-            Some(last) if last.offset + last.bytes == hole.offset && last.cause == hole.cause => last.bytes += hole.bytes,
+            Some(last) if last.offset + last.bytes == hole.offset && last.cause == hole.cause => {
+                last.bytes += hole.bytes
+            }
             _ => self.budget.push(&mut side.holes, || hole),
         }
         if let Some(mut rtmp) = side.rtmp.take() {
@@ -346,7 +381,8 @@ impl Handler for Sessions<'_> {
             what: name(client, server, &of),
             bytes: Both { c2s: client.bytes, s2c: server.bytes },
         };
-        self.unfinished -= state.sides.iter().filter_map(|s| s.rtmp.as_ref()).map(|r| r.unfinished).sum::<usize>();
+        self.unfinished -=
+            state.sides.iter().filter_map(|s| s.rtmp.as_ref()).map(|r| r.unfinished).sum::<usize>();
         self.budget.push(&mut self.other, || other);
     }
 }
@@ -381,7 +417,8 @@ impl Rtmp {
             let (take, rest) = bytes.split_at(bytes.len().min(BLOCK_LEN - self.block.len()));
             self.block.extend_from_slice(take);
             bytes = rest;
-            let Ok(block) = <Box<[u8; BLOCK_LEN]>>::try_from(std::mem::take(&mut self.block)).map_err(|part| self.block = part)
+            let Ok(block) = <Box<[u8; BLOCK_LEN]>>::try_from(std::mem::take(&mut self.block))
+                .map_err(|part| self.block = part)
             else {
                 break;
             };
@@ -434,7 +471,11 @@ impl Sums<'_> {
             Ok(_) => {}
             Err(_) => {
                 let value = u64::from(header.type_id);
-                add_note(self.notes, self.direction, &Note { kind: NoteKind::Payload, offset, csid: header.csid, value });
+                add_note(
+                    self.notes,
+                    self.direction,
+                    &Note { kind: NoteKind::Payload, offset, csid: header.csid, value },
+                );
             }
         }
     }
@@ -477,7 +518,9 @@ impl Said {
         let mut base = self.tc_url.clone().unwrap_or_else(|| format!("rtmp://{}", of.server));
         let mut name = self.name.clone();
         if let Some(secrets) = secrets {
-            let mut mask = |text: &str, place| secrets.text(BStr::new(text), place).map_or(text.into(), |t| t.to_string());
+            let mut mask = |text: &str, place| {
+                secrets.text(BStr::new(text), place).map_or(text.into(), |t| t.to_string())
+            };
             name = name.map(|n| mask(&n, Place::Name));
             base = mask(&base, Place::Other);
         }
@@ -512,12 +555,21 @@ fn add_note(notes: &mut Vec<inspect::Note>, direction: Direction, note: &Note) {
 }
 
 fn remark(direction: Direction, note: &str, offset: u64, text: String) -> inspect::Note {
-    inspect::Note { direction: direction.name().into(), note: note.into(), clause: None, offset, value: 0, count: 1, text }
+    inspect::Note {
+        direction: direction.name().into(),
+        note: note.into(),
+        clause: None,
+        offset,
+        value: 0,
+        count: 1,
+        text,
+    }
 }
 
 /// What a connection is that is no RTMP session.
 fn name(client: &Side, server: &Side, of: &Connection) -> String {
-    let head = |side: &Side| side.head.iter().take(8).map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
+    let head =
+        |side: &Side| side.head.iter().take(8).map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
     if client.bytes + server.bytes == 0 {
         return if of.rst { "no payload, refused or reset" } else { "no payload" }.into();
     }
@@ -531,25 +583,42 @@ fn name(client: &Side, server: &Side, of: &Connection) -> String {
         h if is_http(h) || server.head.starts_with(b"HTTP/") => return "HTTP".into(),
         _ => {}
     }
-    if !of.began[0] && !(client.bytes >= HELLO_LEN && matches!(first.map(Version::from), Some(Version::Rtmpe(_)))) {
-        return "starts mid-stream: neither SYN nor a handshake was captured, not decoded".into();
-    }
-    match first.map(Version::from) {
-        Some(Version::Rtmpe(version)) if client.bytes >= HELLO_LEN => format!("RTMPE (C0 = {version}), encrypted, not decoded"),
-        Some(Version::Plain) => format!("begins with C0 = 3 and ends after {} bytes, before a handshake's length", client.bytes),
+    let version = first.map(Version::from);
+    match version {
+        Some(Version::Rtmpe(version)) if client.bytes >= HELLO_LEN => {
+            format!("RTMPE (C0 = {version}), encrypted, not decoded")
+        }
+        _ if !of.began[0] => {
+            "starts mid-stream: neither SYN nor a handshake was captured, not decoded".into()
+        }
+        Some(Version::Plain) => {
+            format!("begins with C0 = 3 and ends after {} bytes, before a handshake's length", client.bytes)
+        }
         Some(_) => format!("not RTMP: the client begins with {}", head(client)),
         None => format!("not RTMP: the server speaks first, with {}", head(server)),
     }
 }
 
 fn is_rtmpt(head: &[u8]) -> bool {
-    [&b"POST /open/"[..], b"POST /send/", b"POST /idle/", b"POST /close/", b"POST /fcs/"].iter().any(|p| head.starts_with(p))
+    [&b"POST /open/"[..], b"POST /send/", b"POST /idle/", b"POST /close/", b"POST /fcs/"]
+        .iter()
+        .any(|p| head.starts_with(p))
 }
 
 fn is_http(head: &[u8]) -> bool {
-    [&b"GET "[..], b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT ", b"DELETE ", b"PATCH ", b"PRI * HTTP/2"]
-        .iter()
-        .any(|p| head.starts_with(p))
+    [
+        &b"GET "[..],
+        b"POST ",
+        b"HEAD ",
+        b"PUT ",
+        b"OPTIONS ",
+        b"CONNECT ",
+        b"DELETE ",
+        b"PATCH ",
+        b"PRI * HTTP/2",
+    ]
+    .iter()
+    .any(|p| head.starts_with(p))
 }
 
 /// A raw dump while it is read.
@@ -578,7 +647,11 @@ impl Raw {
             first_conflict: None,
             implausible: 0,
         };
-        let direction = if first_command(first).is_none_or(|name| name == "connect") { Direction::C2s } else { Direction::S2c };
+        let direction = if first_command(first).is_none_or(|name| name == "connect") {
+            Direction::C2s
+        } else {
+            Direction::S2c
+        };
         Raw { state: State::default(), connection, direction }
     }
 }

@@ -186,7 +186,14 @@ struct Flow<S> {
 impl<H: Handler> Streams<H> {
     /// No connection yet.
     pub fn new(handler: H) -> Streams<H> {
-        Streams { handler, flows: HashMap::new(), closed: VecDeque::new(), retired: HashMap::new(), opened: 0, held: 0 }
+        Streams {
+            handler,
+            flows: HashMap::new(),
+            closed: VecDeque::new(),
+            retired: HashMap::new(),
+            opened: 0,
+            held: 0,
+        }
     }
 
     /// Connections seen so far.

@@ -59,7 +59,8 @@ impl std::str::FromStr for Output {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Output, String> {
-        let (format, file) = s.split_once(':').map_or((s, None), |(format, file)| (format, Some(file.into())));
+        let (format, file) =
+            s.split_once(':').map_or((s, None), |(format, file)| (format, Some(file.into())));
         match format {
             "text" => Ok(Output { json: false, file }),
             "json" => Ok(Output { json: true, file }),
@@ -105,7 +106,8 @@ fn inspect(args: &InspectArgs) -> Result<Exit, Failure> {
             return Err(Failure::NoStream(n));
         }
     }
-    let departs = found.damage.is_some() || found.sessions.iter().any(|s| !s.notes.is_empty() || !s.holes.is_empty());
+    let departs =
+        found.damage.is_some() || found.sessions.iter().any(|s| !s.notes.is_empty() || !s.holes.is_empty());
     let exit = if args.strict && departs { Exit::Found } else { Exit::Clean };
     let text = text(&args.capture.display().to_string(), &found);
     let record = Record {
@@ -132,7 +134,8 @@ fn write_outputs(args: &InspectArgs, text: &str, record: &Record) -> io::Result<
         io::stdout().write_all(text.as_bytes())?;
     }
     for output in &args.output {
-        let content = if output.json { serde_json::to_string_pretty(record)? + "\n" } else { text.to_string() };
+        let content =
+            if output.json { serde_json::to_string_pretty(record)? + "\n" } else { text.to_string() };
         match &output.file {
             Some(file) => std::fs::write(file, content)?,
             None => io::stdout().write_all(content.as_bytes())?,
@@ -154,7 +157,14 @@ struct Listener<'a> {
 impl<'a> Listener<'a> {
     fn new(args: &'a InspectArgs) -> io::Result<Listener<'a>> {
         let flv = args.flv.as_deref().map(Flv::create).transpose()?;
-        Ok(Listener { args, out: BufWriter::new(io::stdout()), secrets: Vec::new(), origin: None, flv, failed: None })
+        Ok(Listener {
+            args,
+            out: BufWriter::new(io::stdout()),
+            secrets: Vec::new(),
+            origin: None,
+            flv,
+            failed: None,
+        })
     }
 
     /// Whether all that was asked for could be written.
@@ -164,18 +174,32 @@ impl<'a> Listener<'a> {
         self.failed.map_or(Ok(wrote), Err)
     }
 
-    fn print(&mut self, of: &Connection, direction: Direction, time: Time, what: Heard<'_>) -> io::Result<()> {
+    fn print(
+        &mut self,
+        of: &Connection,
+        direction: Direction,
+        time: Time,
+        what: Heard<'_>,
+    ) -> io::Result<()> {
         let origin = *self.origin.get_or_insert(time);
         let at = time.since(origin).as_micros();
         let arrow = if direction == Direction::C2s { '>' } else { '<' };
         let mut bytes = Vec::new();
         let said = match what {
-            Heard::Version(version) => format!("{}0 {version}", if direction == Direction::C2s { 'C' } else { 'S' }),
-            Heard::Hello(block) => format!("{}1 time={} version={:#010x}", side(direction), block.time(), block.second_word()),
-            Heard::Answer(block) => format!("{}2 time={} time2={}", side(direction), block.time(), block.second_word()),
+            Heard::Version(version) => {
+                format!("{}0 {version}", if direction == Direction::C2s { 'C' } else { 'S' })
+            }
+            Heard::Hello(block) => {
+                format!("{}1 time={} version={:#010x}", side(direction), block.time(), block.second_word())
+            }
+            Heard::Answer(block) => {
+                format!("{}2 time={} time2={}", side(direction), block.time(), block.second_word())
+            }
             Heard::Message(header, payload) => self.message(of, header, payload, &mut bytes),
             Heard::Note(note) => format!("# {note}"),
-            Heard::Hole(hole) => format!("# hole of {} bytes at {} ({})", hole.bytes, hole.offset, hole.cause.name()),
+            Heard::Hole(hole) => {
+                format!("# hole of {} bytes at {} ({})", hole.bytes, hole.offset, hole.cause.name())
+            }
             Heard::Broken(why) => format!("# undecodable: {why}"),
         };
         writeln!(self.out, "{:>4}.{:06} {} {arrow} {said}", at / 1_000_000, at % 1_000_000, of.number)?;
@@ -186,7 +210,13 @@ impl<'a> Listener<'a> {
     }
 
     /// The message as notation; its bytes into `bytes`, both without secrets.
-    fn message(&mut self, of: &Connection, header: MessageHeader, payload: &[u8], bytes: &mut Vec<u8>) -> String {
+    fn message(
+        &mut self,
+        of: &Connection,
+        header: MessageHeader,
+        payload: &[u8],
+        bytes: &mut Vec<u8>,
+    ) -> String {
         let fields = format!("csid={} ts={} msid={}", header.csid, header.timestamp, header.msid);
         let Ok(mut message) = Message::decode(header.type_id, payload) else {
             bytes.extend_from_slice(payload);
@@ -250,14 +280,22 @@ impl Flv {
         Ok(Flv { path: path.into(), writer, chosen: None, metadata: Vec::new(), wrote })
     }
 
-    fn message(&mut self, number: u64, direction: Direction, header: MessageHeader, payload: &[u8]) -> io::Result<()> {
+    fn message(
+        &mut self,
+        number: u64,
+        direction: Direction,
+        header: MessageHeader,
+        payload: &[u8],
+    ) -> io::Result<()> {
         /// Metadata kept of streams that have brought no media yet.
         const KEPT: usize = 64;
         let place = (number, direction, header.msid);
         match header.type_id {
             type_id::AUDIO | type_id::VIDEO => self.media(place, header.type_id, header.timestamp, payload),
             type_id::AGGREGATE => {
-                let Ok(Message::Aggregate(parts)) = Message::decode(header.type_id, payload) else { return Ok(()) };
+                let Ok(Message::Aggregate(parts)) = Message::decode(header.type_id, payload) else {
+                    return Ok(());
+                };
                 // rtmp 7.1.6: the parts keep their distance to the first, which has the message's timestamp.
                 let first = parts.first().map_or(0, |p| p.timestamp);
                 for part in parts.iter().filter(|p| matches!(p.type_id, type_id::AUDIO | type_id::VIDEO)) {
@@ -321,7 +359,10 @@ fn side(direction: Direction) -> char {
 fn write_hex(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     for (i, line) in bytes.chunks(16).enumerate() {
         let hex: String = line.iter().map(|b| format!("{b:02x} ")).collect();
-        let text: String = line.iter().map(|b| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '.' }).collect();
+        let text: String = line
+            .iter()
+            .map(|b| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '.' })
+            .collect();
         writeln!(out, "              {:06x}  {hex:<48} {text}", i * 16)?;
     }
     Ok(())
@@ -332,7 +373,12 @@ fn text(file: &str, found: &Inspect) -> String {
     let mut t = String::new();
     let _ = write!(t, "{file}: {}", found.format);
     if found.format != "raw" {
-        let _ = write!(t, ", {}, {}", count(found.packets, "packet"), count(found.tcp_connections, "TCP connection"));
+        let _ = write!(
+            t,
+            ", {}, {}",
+            count(found.packets, "packet"),
+            count(found.tcp_connections, "TCP connection")
+        );
     }
     let _ = writeln!(t, ", {}", count(found.sessions.len() as u64, "RTMP session"));
     if found.dropped_packets > 0 {
@@ -352,7 +398,15 @@ fn text(file: &str, found: &Inspect) -> String {
         t.push_str("\nnot RTMP sessions\n");
     }
     for o in &found.other {
-        let _ = writeln!(t, "  {} {}: {} (c2s {}, s2c {} bytes)", o.stream, o.key, plain(&o.what), o.bytes.c2s, o.bytes.s2c);
+        let _ = writeln!(
+            t,
+            "  {} {}: {} (c2s {}, s2c {} bytes)",
+            o.stream,
+            o.key,
+            plain(&o.what),
+            o.bytes.c2s,
+            o.bytes.s2c
+        );
     }
     if found.omitted > 0 {
         let _ = writeln!(t, "\nleft out of these lists: {} entries", found.omitted);
@@ -364,13 +418,21 @@ fn text(file: &str, found: &Inspect) -> String {
 }
 
 fn session(t: &mut String, s: &Session) {
-    let _ = writeln!(t, "{} {} {} {}", s.stream, s.key, s.role, plain(s.url.as_deref().unwrap_or("(no connect)")));
+    let _ = writeln!(
+        t,
+        "{} {} {} {}",
+        s.stream,
+        s.key,
+        s.role,
+        plain(s.url.as_deref().unwrap_or("(no connect)"))
+    );
     let state = if s.complete { "complete" } else { "not complete" };
     let _ = writeln!(t, "  {}.{:03} s, {state}, end: {}", s.duration_ms / 1000, s.duration_ms % 1000, s.end);
     for (name, d) in [("c2s", Direction::C2s), ("s2c", Direction::S2c)] {
         let sha = of(&s.sha256, d).as_deref().unwrap_or("-");
         let _ = writeln!(t, "  {name} {} bytes, sha256 {sha}", of(&s.bytes, d));
-        let messages = of(&s.messages, d).iter().map(|(id, n)| format!("{} {n}", type_name(*id))).collect::<Vec<_>>();
+        let messages =
+            of(&s.messages, d).iter().map(|(id, n)| format!("{} {n}", type_name(*id))).collect::<Vec<_>>();
         list(t, "messages", &messages);
         list(t, "chunk sizes", &of(&s.chunk_sizes, d).iter().map(u32::to_string).collect::<Vec<_>>());
         list(t, "commands", &of(&s.commands, d).iter().map(|c| plain(c)).collect::<Vec<_>>());
@@ -388,17 +450,33 @@ fn session(t: &mut String, s: &Session) {
     for n in &s.notes {
         let clause = n.clause.as_ref().map(|c| format!(" [{c}]")).unwrap_or_default();
         let (place, value) = (format!("{} at {}", n.direction, n.offset), n.value);
-        let _ = writeln!(t, "  note: {} {}{clause}: {} (value {value:#x}, {})", place, n.note, plain(&n.text), count(n.count, "time"));
+        let _ = writeln!(
+            t,
+            "  note: {} {}{clause}: {} (value {value:#x}, {})",
+            place,
+            n.note,
+            plain(&n.text),
+            count(n.count, "time")
+        );
     }
 }
 
 fn media(t: &mut String, m: &Media) {
     let track = |track: &Track| {
-        let codecs = track.codecs.iter().map(|(name, n)| format!("{} {n}", plain(name))).collect::<Vec<_>>().join(", ");
+        let codecs = track
+            .codecs
+            .iter()
+            .map(|(name, n)| format!("{} {n}", plain(name)))
+            .collect::<Vec<_>>()
+            .join(", ");
         let keys = track.key_frames.map(|n| format!(" ({n} key)")).unwrap_or_default();
         let rate = track.bitrate_bps.map(|b| format!(", {} kbit/s", b / 1000)).unwrap_or_default();
         let span = format!("{}..{} ms", track.first_ms, track.last_ms);
-        format!("{codecs}; {}{keys}, {}, {span}{rate}", count(track.frames, "frame"), count(track.headers, "header"))
+        format!(
+            "{codecs}; {}{keys}, {}, {span}{rate}",
+            count(track.frames, "frame"),
+            count(track.headers, "header")
+        )
     };
     for (name, t_) in [("audio", &m.audio), ("video", &m.video)] {
         if let Some(t_) = t_ {
@@ -422,7 +500,8 @@ fn list(t: &mut String, what: &str, items: &[String]) {
     if items.is_empty() {
         return;
     }
-    let more = if items.len() > SHOWN { format!(", and {} more", items.len() - SHOWN) } else { String::new() };
+    let more =
+        if items.len() > SHOWN { format!(", and {} more", items.len() - SHOWN) } else { String::new() };
     let _ = writeln!(t, "      {what}: {}{more}", items[..items.len().min(SHOWN)].join(", "));
 }
 
@@ -432,7 +511,9 @@ fn count(n: u64, what: &str) -> String {
 
 /// Text from a peer without what a terminal would obey.
 fn plain(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
 }
 
 /// The name of a message type, as the specification has it.
