@@ -13,6 +13,7 @@ use crate::capture;
 use crate::capture::secrets::Secrets;
 use crate::capture::session::{Heard, Watch};
 use crate::capture::stream::{Connection, Direction};
+use crate::notation;
 use crate::record::inspect::{Both, Inspect, Media, Session, Track};
 use crate::record::{Host, Outcome, Record, SCHEMA, Tool};
 use crate::wire::chunk::MessageHeader;
@@ -210,25 +211,16 @@ impl<'a> Listener<'a> {
     }
 
     /// The message as notation; its bytes into `bytes`, both without secrets.
-    fn message(
-        &mut self,
-        of: &Connection,
-        header: MessageHeader,
-        payload: &[u8],
-        bytes: &mut Vec<u8>,
-    ) -> String {
-        let fields = format!("csid={} ts={} msid={}", header.csid, header.timestamp, header.msid);
-        let Ok(mut message) = Message::decode(header.type_id, payload) else {
-            bytes.extend_from_slice(payload);
-            return format!("message type={} {} bytes, undecodable {fields}", header.type_id, payload.len());
-        };
-        let masked = !self.args.show_secrets && self.secrets(of).mask(&mut message);
-        if masked {
+    fn message(&mut self, of: &Connection, header: MessageHeader, payload: &[u8], bytes: &mut Vec<u8>) -> String {
+        if !self.args.show_secrets
+            && let Ok(mut message) = Message::decode(header.type_id, payload)
+            && self.secrets(of).mask(&mut message)
+        {
             message.encode(bytes);
-        } else {
-            bytes.extend_from_slice(payload);
+            return notation::brief(&message, &header);
         }
-        format!("{message:?} {fields}")
+        bytes.extend_from_slice(payload);
+        notation::brief_payload(&header, payload)
     }
 
     fn secrets(&mut self, of: &Connection) -> &mut Secrets {
