@@ -33,6 +33,7 @@ impl Envelope {
             target: None,
             outcome,
             test: None,
+            inspect: None,
         }
     }
 }

@@ -1,21 +1,22 @@
 //! `inspect`: what a capture holds.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
 
 use clap::Args;
 
-use super::Exit;
+use super::envelope::{self, Envelope};
+use super::output::{self, Format, Output};
+use super::{Exit, Failure};
 use crate::capture;
 use crate::capture::secrets::Secrets;
 use crate::capture::session::{Heard, Watch};
 use crate::capture::stream::{Connection, Direction};
 use crate::notation;
-use crate::record::inspect::{Both, Inspect, Media, Session, Track};
-use crate::record::{Host, Outcome, Record, SCHEMA, Tool};
+use crate::record::inspect::Session;
+use crate::record::{Outcome, Record};
+use crate::report;
 use crate::wire::chunk::MessageHeader;
 use crate::wire::flv;
 use crate::wire::message::{Message, type_id};
@@ -49,100 +50,54 @@ pub struct InspectArgs {
     show_secrets: bool,
 }
 
-/// One `-o`.
-#[derive(Debug, Clone)]
-struct Output {
-    json: bool,
-    file: Option<PathBuf>,
-}
-
-impl std::str::FromStr for Output {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Output, String> {
-        let (format, file) =
-            s.split_once(':').map_or((s, None), |(format, file)| (format, Some(file.into())));
-        match format {
-            "text" => Ok(Output { json: false, file }),
-            "json" => Ok(Output { json: true, file }),
-            other => Err(format!("unknown format '{other}'; inspect writes text and json")),
-        }
-    }
-}
-
 /// Runs the verb.
-pub fn run(args: &InspectArgs) -> Exit {
-    match inspect(args) {
-        Ok(exit) => exit,
-        // Whoever reads our output may stop reading: that is no error.
-        Err(Failure::Write(e)) if e.kind() == io::ErrorKind::BrokenPipe => Exit::Clean,
-        Err(e) => {
-            eprintln!("rtmp-bench inspect: {}: {e}", args.capture.display());
-            Exit::Usage
-        }
+///
+/// # Errors
+/// When nothing could be read, or what was asked for not be written.
+pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
+    let envelope = Envelope::begin("inspect");
+    let outputs = output::resolve(&args.output, &[Format::Text, Format::Json]).map_err(Failure::usage)?;
+    let text_on_stdout = outputs.iter().any(|o| o.file.is_none() && o.format == Format::Text);
+    if (args.messages || args.hex) && !text_on_stdout {
+        return Err(Failure::usage(
+            "messages are printed on stdout, where JSON was asked for; give it a file: -o json:FILE",
+        ));
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Read(#[from] capture::pcap::Error),
-    #[error("cannot write: {0}")]
-    Write(#[from] io::Error),
-    #[error("it has no audio or video, so no FLV was written")]
-    NoMedia,
-    #[error("it has no TCP connection {0}")]
-    NoStream(u64),
-}
-
-fn inspect(args: &InspectArgs) -> Result<Exit, Failure> {
-    let (started, clock) = (SystemTime::now(), Instant::now());
-    let mut listener = Listener::new(args)?;
-    let mut found = capture::read(&args.capture, args.show_secrets, &mut listener)?;
-    let wrote = listener.finish()?;
+    let file = args.capture.display().to_string();
+    let of_file = |e: &dyn std::fmt::Display| Failure::usage(format!("{file}: {e}"));
+    let mut listener = Listener::new(args).map_err(|e| of_flv(args, &e))?;
+    let mut found =
+        capture::read(&args.capture, args.show_secrets, &mut listener).map_err(|e| of_file(&e))?;
+    let wrote = listener.finish().map_err(|e| of_flv(args, &e))?;
     if let Some(n) = args.stream {
         found.sessions.retain(|s| s.stream == n);
         found.other.retain(|o| o.stream == n);
         if found.sessions.is_empty() && found.other.is_empty() {
-            return Err(Failure::NoStream(n));
+            return Err(of_file(&format!("it has no TCP connection {n}")));
         }
     }
     let departs =
         found.damage.is_some() || found.sessions.iter().any(|s| !s.notes.is_empty() || !s.holes.is_empty());
-    let exit = if args.strict && departs { Exit::Found } else { Exit::Clean };
-    let text = text(&args.capture.display().to_string(), &found);
-    let record = Record {
-        schema: SCHEMA.into(),
-        tool: Tool::default(),
-        verb: "inspect".into(),
-        args: std::env::args().skip(2).collect(),
-        seed: None,
-        started_at: humantime::format_rfc3339_millis(started).to_string(),
-        duration_ms: clock.elapsed().as_millis() as u64,
-        host: Host::default(),
-        target: None,
-        outcome: if exit == Exit::Found { Outcome::Found } else { Outcome::Clean },
-        test: None,
-        inspect: Some(found),
-    };
-    write_outputs(args, &text, &record)?;
-    if wrote { Ok(exit) } else { Err(Failure::NoMedia) }
-}
-
-fn write_outputs(args: &InspectArgs, text: &str, record: &Record) -> io::Result<()> {
-    // Text stays on stdout unless another format without a file takes its place.
-    if args.output.iter().all(|o| o.file.is_some()) {
-        io::stdout().write_all(text.as_bytes())?;
-    }
-    for output in &args.output {
-        let content =
-            if output.json { serde_json::to_string_pretty(record)? + "\n" } else { text.to_string() };
-        match &output.file {
-            Some(file) => std::fs::write(file, content)?,
-            None => io::stdout().write_all(content.as_bytes())?,
+    let (exit, outcome) =
+        if args.strict && departs { (Exit::Found, Outcome::Found) } else { (Exit::Clean, Outcome::Clean) };
+    let text = report::inspect::text(&file, &found);
+    let record = Record { inspect: Some(found), ..envelope.end(outcome, envelope::arguments(str::to_owned)) };
+    for output in &outputs {
+        match output.format {
+            Format::Json => {
+                let json =
+                    serde_json::to_string_pretty(&record).map_err(|e| Failure::internal(e.to_string()))?;
+                output.write(&(json + "\n")).map_err(Failure::usage)?;
+            }
+            _ => output.write(&text).map_err(Failure::usage)?,
         }
     }
-    io::stdout().flush()
+    if wrote { Ok(exit) } else { Err(of_file(&"it has no audio or video, so no FLV was written")) }
+}
+
+fn of_flv(args: &InspectArgs, e: &io::Error) -> Failure {
+    let file = args.flv.as_deref().unwrap_or(Path::new("stdout"));
+    Failure::usage(format!("{}: {e}", file.display()))
 }
 
 /// Prints messages and writes FLV while the capture is read.
@@ -170,9 +125,13 @@ impl<'a> Listener<'a> {
 
     /// Whether all that was asked for could be written.
     fn finish(mut self) -> io::Result<bool> {
-        self.out.flush()?;
+        let flushed = self.out.flush();
         let wrote = self.flv.map_or(Ok(true), Flv::finish)?;
-        self.failed.map_or(Ok(wrote), Err)
+        match self.failed.map_or(flushed, Err) {
+            // Whoever reads our output may stop reading: that is no error.
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
+            _ => Ok(wrote),
+        }
     }
 
     fn print(
@@ -211,7 +170,13 @@ impl<'a> Listener<'a> {
     }
 
     /// The message as notation; its bytes into `bytes`, both without secrets.
-    fn message(&mut self, of: &Connection, header: MessageHeader, payload: &[u8], bytes: &mut Vec<u8>) -> String {
+    fn message(
+        &mut self,
+        of: &Connection,
+        header: MessageHeader,
+        payload: &[u8],
+        bytes: &mut Vec<u8>,
+    ) -> String {
         if !self.args.show_secrets
             && let Ok(mut message) = Message::decode(header.type_id, payload)
             && self.secrets(of).mask(&mut message)
@@ -358,175 +323,4 @@ fn write_hex(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
         writeln!(out, "              {:06x}  {hex:<48} {text}", i * 16)?;
     }
     Ok(())
-}
-
-/// The whole result as text.
-fn text(file: &str, found: &Inspect) -> String {
-    let mut t = String::new();
-    let _ = write!(t, "{file}: {}", found.format);
-    if found.format != "raw" {
-        let _ = write!(
-            t,
-            ", {}, {}",
-            count(found.packets, "packet"),
-            count(found.tcp_connections, "TCP connection")
-        );
-    }
-    let _ = writeln!(t, ", {}", count(found.sessions.len() as u64, "RTMP session"));
-    if found.dropped_packets > 0 {
-        let _ = writeln!(t, "the capturing program dropped {}", count(found.dropped_packets, "packet"));
-    }
-    for (what, n) in &found.passed_over {
-        let _ = writeln!(t, "passed over: {} ({what})", count(*n, "packet"));
-    }
-    for comment in &found.comments {
-        let _ = writeln!(t, "comment: {}", plain(comment));
-    }
-    for s in &found.sessions {
-        t.push('\n');
-        session(&mut t, s);
-    }
-    if !found.other.is_empty() {
-        t.push_str("\nnot RTMP sessions\n");
-    }
-    for o in &found.other {
-        let _ = writeln!(
-            t,
-            "  {} {}: {} (c2s {}, s2c {} bytes)",
-            o.stream,
-            o.key,
-            plain(&o.what),
-            o.bytes.c2s,
-            o.bytes.s2c
-        );
-    }
-    if found.omitted > 0 {
-        let _ = writeln!(t, "\nleft out of these lists: {} entries", found.omitted);
-    }
-    if let Some(damage) = &found.damage {
-        let _ = writeln!(t, "\nthe file is damaged {}; what stands before it is shown", plain(damage));
-    }
-    t
-}
-
-fn session(t: &mut String, s: &Session) {
-    let _ = writeln!(
-        t,
-        "{} {} {} {}",
-        s.stream,
-        s.key,
-        s.role,
-        plain(s.url.as_deref().unwrap_or("(no connect)"))
-    );
-    let state = if s.complete { "complete" } else { "not complete" };
-    let _ = writeln!(t, "  {}.{:03} s, {state}, end: {}", s.duration_ms / 1000, s.duration_ms % 1000, s.end);
-    for (name, d) in [("c2s", Direction::C2s), ("s2c", Direction::S2c)] {
-        let sha = of(&s.sha256, d).as_deref().unwrap_or("-");
-        let _ = writeln!(t, "  {name} {} bytes, sha256 {sha}", of(&s.bytes, d));
-        let messages =
-            of(&s.messages, d).iter().map(|(id, n)| format!("{} {n}", type_name(*id))).collect::<Vec<_>>();
-        list(t, "messages", &messages);
-        list(t, "chunk sizes", &of(&s.chunk_sizes, d).iter().map(u32::to_string).collect::<Vec<_>>());
-        list(t, "commands", &of(&s.commands, d).iter().map(|c| plain(c)).collect::<Vec<_>>());
-        if let Some(m) = s.media.get(name) {
-            media(t, m);
-        }
-    }
-    for h in s.holes.iter().take(SHOWN_HOLES) {
-        let _ = writeln!(t, "  hole: {} at {}: {} bytes ({})", h.direction, h.offset, h.bytes, h.cause);
-    }
-    if let Some(more) = s.holes.get(SHOWN_HOLES..).filter(|more| !more.is_empty()) {
-        let bytes: u64 = more.iter().map(|h| h.bytes).sum();
-        let _ = writeln!(t, "  and {}, {bytes} bytes", count(more.len() as u64, "more hole"));
-    }
-    for n in &s.notes {
-        let clause = n.clause.as_ref().map(|c| format!(" [{c}]")).unwrap_or_default();
-        let (place, value) = (format!("{} at {}", n.direction, n.offset), n.value);
-        let _ = writeln!(
-            t,
-            "  note: {} {}{clause}: {} (value {value:#x}, {})",
-            place,
-            n.note,
-            plain(&n.text),
-            count(n.count, "time")
-        );
-    }
-}
-
-fn media(t: &mut String, m: &Media) {
-    let track = |track: &Track| {
-        let codecs = track
-            .codecs
-            .iter()
-            .map(|(name, n)| format!("{} {n}", plain(name)))
-            .collect::<Vec<_>>()
-            .join(", ");
-        let keys = track.key_frames.map(|n| format!(" ({n} key)")).unwrap_or_default();
-        let rate = track.bitrate_bps.map(|b| format!(", {} kbit/s", b / 1000)).unwrap_or_default();
-        let span = format!("{}..{} ms", track.first_ms, track.last_ms);
-        format!(
-            "{codecs}; {}{keys}, {}, {span}{rate}",
-            count(track.frames, "frame"),
-            count(track.headers, "header")
-        )
-    };
-    for (name, t_) in [("audio", &m.audio), ("video", &m.video)] {
-        if let Some(t_) = t_ {
-            let _ = writeln!(t, "      {name}: {}", track(t_));
-        }
-    }
-    if let Some((least, most)) = m.skew_ms {
-        let _ = writeln!(t, "      video before the audio that came last: {least} to {most} ms");
-    }
-}
-
-fn of<T>(both: &Both<T>, direction: Direction) -> &T {
-    if direction == Direction::C2s { &both.c2s } else { &both.s2c }
-}
-
-/// What a terminal can take of a list; the record has all of it.
-const SHOWN: usize = 40;
-const SHOWN_HOLES: usize = 8;
-
-fn list(t: &mut String, what: &str, items: &[String]) {
-    if items.is_empty() {
-        return;
-    }
-    let more =
-        if items.len() > SHOWN { format!(", and {} more", items.len() - SHOWN) } else { String::new() };
-    let _ = writeln!(t, "      {what}: {}{more}", items[..items.len().min(SHOWN)].join(", "));
-}
-
-fn count(n: u64, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-/// Text from a peer without what a terminal would obey.
-fn plain(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
-        .collect()
-}
-
-/// The name of a message type, as the specification has it.
-fn type_name(id: u8) -> String {
-    match id {
-        1 => "SetChunkSize",
-        2 => "Abort",
-        3 => "Acknowledgement",
-        4 => "UserControl",
-        5 => "WindowAckSize",
-        6 => "SetPeerBandwidth",
-        8 => "audio",
-        9 => "video",
-        15 => "data (AMF3)",
-        16 => "shared object (AMF3)",
-        17 => "command (AMF3)",
-        18 => "data",
-        19 => "shared object",
-        20 => "command",
-        22 => "aggregate",
-        other => return format!("type {other}"),
-    }
-    .into()
 }

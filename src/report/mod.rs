@@ -1,5 +1,6 @@
 //! Pure views of a record: functions from a record to text.
 
+pub mod inspect;
 pub mod junit;
 pub mod probe;
 pub mod table;

@@ -1,0 +1,176 @@
+//! What a capture holds, as text.
+
+use std::fmt::Write;
+
+use crate::record::inspect::{Both, Inspect, Media, Session, Track};
+
+/// The whole result; `file` is its name.
+pub fn text(file: &str, found: &Inspect) -> String {
+    let mut t = String::new();
+    let _ = write!(t, "{file}: {}", found.format);
+    if found.format != "raw" {
+        let _ = write!(
+            t,
+            ", {}, {}",
+            count(found.packets, "packet"),
+            count(found.tcp_connections, "TCP connection")
+        );
+    }
+    let _ = writeln!(t, ", {}", count(found.sessions.len() as u64, "RTMP session"));
+    if found.dropped_packets > 0 {
+        let _ = writeln!(t, "the capturing program dropped {}", count(found.dropped_packets, "packet"));
+    }
+    for (what, n) in &found.passed_over {
+        let _ = writeln!(t, "passed over: {} ({what})", count(*n, "packet"));
+    }
+    for comment in &found.comments {
+        let _ = writeln!(t, "comment: {}", plain(comment));
+    }
+    for s in &found.sessions {
+        t.push('\n');
+        session(&mut t, s);
+    }
+    if !found.other.is_empty() {
+        t.push_str("\nnot RTMP sessions\n");
+    }
+    for o in &found.other {
+        let _ = writeln!(
+            t,
+            "  {} {}: {} (c2s {}, s2c {} bytes)",
+            o.stream,
+            o.key,
+            plain(&o.what),
+            o.bytes.c2s,
+            o.bytes.s2c
+        );
+    }
+    if found.omitted > 0 {
+        let _ = writeln!(t, "\nleft out of these lists: {} entries", found.omitted);
+    }
+    if let Some(damage) = &found.damage {
+        let _ = writeln!(t, "\nthe file is damaged {}; what stands before it is shown", plain(damage));
+    }
+    t
+}
+
+fn session(t: &mut String, s: &Session) {
+    let _ = writeln!(
+        t,
+        "{} {} {} {}",
+        s.stream,
+        s.key,
+        s.role,
+        plain(s.url.as_deref().unwrap_or("(no connect)"))
+    );
+    let state = if s.complete { "complete" } else { "not complete" };
+    let _ = writeln!(t, "  {}.{:03} s, {state}, end: {}", s.duration_ms / 1000, s.duration_ms % 1000, s.end);
+    for d in ["c2s", "s2c"] {
+        let sha = of(&s.sha256, d).as_deref().unwrap_or("-");
+        let _ = writeln!(t, "  {d} {} bytes, sha256 {sha}", of(&s.bytes, d));
+        let messages =
+            of(&s.messages, d).iter().map(|(id, n)| format!("{} {n}", type_name(*id))).collect::<Vec<_>>();
+        list(t, "messages", &messages);
+        list(t, "chunk sizes", &of(&s.chunk_sizes, d).iter().map(u32::to_string).collect::<Vec<_>>());
+        list(t, "commands", &of(&s.commands, d).iter().map(|c| plain(c)).collect::<Vec<_>>());
+        if let Some(m) = s.media.get(d) {
+            media(t, m);
+        }
+    }
+    for h in s.holes.iter().take(SHOWN_HOLES) {
+        let _ = writeln!(t, "  hole: {} at {}: {} bytes ({})", h.direction, h.offset, h.bytes, h.cause);
+    }
+    if let Some(more) = s.holes.get(SHOWN_HOLES..).filter(|more| !more.is_empty()) {
+        let bytes: u64 = more.iter().map(|h| h.bytes).sum();
+        let _ = writeln!(t, "  and {}, {bytes} bytes", count(more.len() as u64, "more hole"));
+    }
+    for n in &s.notes {
+        let clause = n.clause.as_ref().map(|c| format!(" [{c}]")).unwrap_or_default();
+        let (place, value) = (format!("{} at {}", n.direction, n.offset), n.value);
+        let _ = writeln!(
+            t,
+            "  note: {} {}{clause}: {} (value {value:#x}, {})",
+            place,
+            n.note,
+            plain(&n.text),
+            count(n.count, "time")
+        );
+    }
+}
+
+fn media(t: &mut String, m: &Media) {
+    let track = |track: &Track| {
+        let codecs = track
+            .codecs
+            .iter()
+            .map(|(name, n)| format!("{} {n}", plain(name)))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let keys = track.key_frames.map(|n| format!(" ({n} key)")).unwrap_or_default();
+        let rate = track.bitrate_bps.map(|b| format!(", {} kbit/s", b / 1000)).unwrap_or_default();
+        let span = format!("{}..{} ms", track.first_ms, track.last_ms);
+        format!(
+            "{codecs}; {}{keys}, {}, {span}{rate}",
+            count(track.frames, "frame"),
+            count(track.headers, "header")
+        )
+    };
+    for (name, t_) in [("audio", &m.audio), ("video", &m.video)] {
+        if let Some(t_) = t_ {
+            let _ = writeln!(t, "      {name}: {}", track(t_));
+        }
+    }
+    if let Some((least, most)) = m.skew_ms {
+        let _ = writeln!(t, "      video before the audio that came last: {least} to {most} ms");
+    }
+}
+
+fn of<'a, T>(both: &'a Both<T>, direction: &str) -> &'a T {
+    if direction == "c2s" { &both.c2s } else { &both.s2c }
+}
+
+/// What a terminal can take of a list; the record has all of it.
+const SHOWN: usize = 40;
+const SHOWN_HOLES: usize = 8;
+
+fn list(t: &mut String, what: &str, items: &[String]) {
+    if items.is_empty() {
+        return;
+    }
+    let more =
+        if items.len() > SHOWN { format!(", and {} more", items.len() - SHOWN) } else { String::new() };
+    let _ = writeln!(t, "      {what}: {}{more}", items[..items.len().min(SHOWN)].join(", "));
+}
+
+fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Text from a peer without what a terminal would obey.
+fn plain(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
+}
+
+/// The name of a message type, as the specification has it.
+fn type_name(id: u8) -> String {
+    match id {
+        1 => "SetChunkSize",
+        2 => "Abort",
+        3 => "Acknowledgement",
+        4 => "UserControl",
+        5 => "WindowAckSize",
+        6 => "SetPeerBandwidth",
+        8 => "audio",
+        9 => "video",
+        15 => "data (AMF3)",
+        16 => "shared object (AMF3)",
+        17 => "command (AMF3)",
+        18 => "data",
+        19 => "shared object",
+        20 => "command",
+        22 => "aggregate",
+        other => return format!("type {other}"),
+    }
+    .into()
+}
