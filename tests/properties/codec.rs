@@ -112,7 +112,7 @@ fn user_control() -> impl Strategy<Value = UserControl> {
     prop_oneof![known, unknown.prop_map(|(event, data)| UserControl::Unknown { event, data })]
 }
 
-fn message() -> impl Strategy<Value = Message> {
+pub(crate) fn message() -> impl Strategy<Value = Message> {
     let encoding = || prop_oneof![Just(Encoding::Amf0), Just(Encoding::Amf3)];
     let values = || proptest::collection::vec(value(), 0..4);
     let command = (encoding(), text(), proptest::option::of(number()), values()).prop_map(

@@ -1,3 +1,4 @@
 //! What holds for any value, any split of the bytes and any bytes at all.
 
 mod codec;
+mod notation;
