@@ -1,6 +1,11 @@
 //! The language of scenarios: every example of its reference is right, and each mistake has its message.
 
-use rtmp_bench::scenario::syntax;
+use rtmp_bench::scenario::check::{Known, read};
+use rtmp_bench::scenario::clauses::Clauses;
+
+fn known() -> Known<'static> {
+    Known { clauses: Clauses::built_in(), faults: &["no-acks", "ext-timestamp-lost"] }
+}
 
 /// The fenced blocks of the reference as whole files: `scn` is one, `scn steps` are lines of one.
 fn examples() -> Vec<(usize, String)> {
@@ -29,7 +34,7 @@ fn examples_of_the_reference_are_right() {
     let mut wrong = String::new();
     for (line, text) in examples {
         let file = format!("README.md, the block of line {line}");
-        for error in syntax::parse("example", &text).err().into_iter().flatten() {
+        for error in read("example", &text, known()).err().into_iter().flatten() {
             wrong.push_str(&error.render(&file, &text));
         }
     }

@@ -13,7 +13,7 @@ pub const MAX_FILE: usize = 1 << 20;
 const MAX_ERRORS: usize = 20;
 const MAX_ROWS: usize = 1000;
 
-const HEAD: [&str; 9] = ["scenario", "clause", "bug", "bites", "needs", "slow", "alone", "for", "facts"];
+const HEAD: [&str; 8] = ["scenario", "clause", "bug", "bites", "needs", "slow", "alone", "for"];
 /// The words that begin a line, behind the name of its connection.
 const LINES: [&str; 24] = [
     "let",
@@ -130,7 +130,6 @@ impl File {
     fn line(&mut self, p: &mut Parser<'_>) -> Result<()> {
         let pos = p.pos();
         let word = match (p.peek(), p.ahead(1)) {
-            // `alone alive`, `for > …` are lines of a connection with such a name; nobody needs one.
             (Tok::Word(word), _) if HEAD.contains(&word.as_str()) => word.clone(),
             _ => {
                 self.scenario.steps.push(p.step(&main_conn())?);
@@ -154,18 +153,14 @@ impl File {
             "clause" => s.clauses.extend(words(p, "the id of a clause")?),
             "bug" => s.bugs.extend(words(p, "the id of a bug")?),
             "bites" => s.bites.extend(words(p, "the name of a fault")?),
-            "needs" => {
-                for name in words(p, "a fact")? {
-                    s.needs.push(Fact { name, value: None });
-                    while p.take_sign("=") {
-                        let value = p.word("the fact's value")?;
-                        s.needs.last_mut().map(|fact| fact.value.replace(value));
-                        let more =
-                            if matches!(p.peek(), Tok::Word(_)) { words(p, "a fact")? } else { Vec::new() };
-                        s.needs.extend(more.into_iter().map(|name| Fact { name, value: None }));
-                    }
+            "needs" => loop {
+                let name = p.word("a fact")?;
+                let value = if p.take_sign("=") { Some(p.word("the fact's value")?) } else { None };
+                s.needs.push(Fact { name, value });
+                if !matches!(p.peek(), Tok::Word(_)) {
+                    break;
                 }
-            }
+            },
             "slow" => s.slow = true,
             "alone" => s.alone = true,
             "for" if !s.cases.is_empty() => return Err(Error::new(pos, "a second table")),
@@ -336,11 +331,7 @@ impl Parser<'_> {
     /// The connection's name that the line begins with, or the one given.
     fn conn(&mut self, default: &Text, starts: impl Fn(&Tok) -> bool) -> Result<Text> {
         match (self.peek().clone(), self.ahead(1)) {
-            (Tok::Word(word), next) if !starts(&Tok::Word(word.clone())) && starts(next) => {
-                let name = self.conn_name()?;
-                debug_assert_eq!(name, word_text(&word));
-                Ok(name)
-            }
+            (Tok::Word(word), next) if !starts(&Tok::Word(word.clone())) && starts(next) => self.conn_name(),
             _ => Ok(default.clone()),
         }
     }
@@ -379,8 +370,8 @@ impl Parser<'_> {
     }
 
     fn step(&mut self, conn: &Text) -> Result<Step> {
-        let conn = self.conn(conn, Self::starts_line)?;
         let pos = self.pos();
+        let conn = self.conn(conn, Self::starts_line)?;
         let kind = self.step_kind(&conn)?;
         Ok(Step { pos, conn, kind })
     }
@@ -647,8 +638,8 @@ impl Parser<'_> {
     }
 
     fn condition(&mut self, conn: &Text) -> Result<Condition> {
-        let conn = self.conn(conn, Self::starts_condition)?;
         let pos = self.pos();
+        let conn = self.conn(conn, Self::starts_condition)?;
         let kind = self.condition_kind(&conn)?;
         Ok(Condition { pos, conn, kind })
     }
