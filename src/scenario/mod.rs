@@ -1,12 +1,21 @@
 //! Scenarios: the language, its check, the engine, and the suite that is built in.
 
 pub mod ast;
+mod board;
+mod calibrate;
 pub mod check;
 pub mod clauses;
 pub mod expect;
+mod ground;
+mod judge;
+mod memory;
 mod names;
 pub mod pattern;
 pub mod relay;
+mod run;
+mod scope;
+mod send;
 pub mod suite;
 pub mod syntax;
 mod syntax_wire;
+mod trace;

@@ -29,6 +29,8 @@ pub struct Rules {
     pub spacing: bool,
     /// Frames may be missing before a key frame.
     pub gaps_at_key: bool,
+    /// The last frames sent, so many of all kinds, need not come.
+    pub tail: usize,
 }
 
 /// What a comparison says.
@@ -63,11 +65,13 @@ pub fn frames_of(header: &MessageHeader, payload: &Bytes, order: u64, out: &mut 
 /// Compares what was sent with what came.
 pub fn compare(sent: &[Frame], received: &[Frame], rules: Rules) -> Relayed {
     let mut outstanding = None;
+    let tail = sent.len().saturating_sub(rules.tail);
     for kind in [type_id::AUDIO, type_id::VIDEO] {
+        let needed = sent[..tail].iter().filter(|f| f.type_id == kind).count();
         let sent: Vec<&Frame> = sent.iter().filter(|f| f.type_id == kind).collect();
         let received: Vec<&Frame> = received.iter().filter(|f| f.type_id == kind).collect();
         let name = if kind == type_id::AUDIO { "audio" } else { "video" };
-        match (Kind { name, sent, rules }).compare(&received) {
+        match (Kind { name, sent, needed, rules }).compare(&received) {
             Relayed::Wrong(why) => return Relayed::Wrong(why),
             Relayed::Outstanding(why) => outstanding = outstanding.or(Some(why)),
             Relayed::Whole => {}
@@ -84,6 +88,8 @@ pub fn compare(sent: &[Frame], received: &[Frame], rules: Rules) -> Relayed {
 struct Kind<'a> {
     name: &'static str,
     sent: Vec<&'a Frame>,
+    /// So many from the front must come.
+    needed: usize,
     rules: Rules,
 }
 
@@ -121,11 +127,11 @@ impl Kind<'_> {
                 ));
             }
         }
-        match self.sent.len() - next.max(required).min(self.sent.len()) {
+        match self.needed.saturating_sub(next.max(required)) {
             0 => Relayed::Whole,
             missing => Relayed::Outstanding(format!(
                 "{missing} of {} {} frames did not come, the first is frame {}",
-                self.sent.len() - required.min(next),
+                self.needed - required.min(next).min(self.needed),
                 self.name,
                 next.max(required) + 1
             )),
@@ -215,8 +221,11 @@ mod tests {
         let spacing = Rules { spacing: true, ..plain };
         let gaps = Rules { gaps_at_key: true, ..plain };
         let late = Rules { since: 3, ..plain };
+        let tail = Rules { tail: 2, ..plain };
         type Row<'a> = (&'a str, &'a [(u32, u8)], Rules, &'a str);
-        let table: [Row<'_>; 12] = [
+        let table: [Row<'_>; 14] = [
+            ("tail", &[(0, 1), (40, 12), (80, 13)], tail, ""),
+            ("tail changed", &[(0, 1), (40, 12), (80, 13), (80, 9)], tail, "changed at byte 5"),
             ("whole", &[(7, 1), (47, 12), (87, 13), (127, 2), (167, 14)], spacing, ""),
             ("smoothed", &[(0, 1), (40, 12), (70, 13), (120, 2), (160, 14)], plain, ""),
             (

@@ -158,6 +158,11 @@ impl Session {
         Session { config }
     }
 
+    /// The stream name that publish and play will use from now on.
+    pub fn rename(&mut self, name: String) {
+        self.config.name = name;
+    }
+
     /// Sets the goal and queues what can be sent towards it. From where the session is: what was done by hand is not done again.
     pub fn pursue(&mut self, now: Time, goal: Goal) {
         let _ = (now, goal);

@@ -1,0 +1,462 @@
+//! When a condition holds: each form of `expect` and of the branches of `one of`.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::ast::{Condition, ConditionKind, Pattern, PatternKind, Reach, Step, TimeKind, TimeSpec};
+use super::board::{Boxed, Look, first_of};
+use super::pattern::{Arrival, Sent};
+use super::relay::{self, Frame, Relayed, Rules};
+use super::run::{Run, Stop};
+use super::scope::Scope;
+use super::trace;
+use crate::net::conn::{Conn, Direction, Entry, Seen};
+use crate::notation::expr::Text;
+use crate::wire::message::Message;
+use crate::wire::session::Goal;
+
+/// How long a condition is given where nothing is said.
+pub(super) fn customary(kind: &ConditionKind) -> TimeSpec {
+    TimeSpec::Kind(match kind {
+        ConditionKind::Relayed { .. } => TimeKind::Relay,
+        ConditionKind::Controlled | ConditionKind::Again(_) => TimeKind::Close,
+        _ => TimeKind::Reply,
+    })
+}
+
+/// Whether its failing is a hang or a crash: fail under every level.
+pub(super) fn is_harm(kind: &ConditionKind) -> bool {
+    matches!(kind, ConditionKind::Alive | ConditionKind::Controlled)
+}
+
+impl Run<'_> {
+    /// Waits until a condition holds; why not, where it does not by its time.
+    pub(super) fn holds<'b>(
+        &'b self,
+        condition: &'b Condition,
+        scope: &'b mut Scope,
+        deadline: Instant,
+    ) -> Boxed<'b, Result<(), String>> {
+        Box::pin(async move {
+            let name = scope.text(&condition.conn)?;
+            match &condition.kind {
+                ConditionKind::Seen(pattern) => self.seen(&name, pattern, scope, deadline).await,
+                ConditionKind::NeverFor(pattern, time) => {
+                    let deadline = Instant::now() + self.ground.cx.times.of(*time);
+                    self.never(&name, pattern, None, scope, deadline).await
+                }
+                ConditionKind::NeverUntil(pattern, until) => {
+                    self.never(&name, pattern, Some(until), scope, deadline).await
+                }
+                ConditionKind::All(pattern, are) => self.all(&name, pattern, are, scope),
+                ConditionKind::Count(from, to, pattern) => {
+                    let range = (scope.number(from)?, scope.number(to)?);
+                    self.count(&name, range, pattern, scope, deadline).await
+                }
+                ConditionKind::Received(from, to) => {
+                    let range = (scope.number(from)?, scope.number(to)?);
+                    self.received(&name, range, scope, deadline).await
+                }
+                ConditionKind::InStep => self.in_step(&name, scope, deadline).await,
+                ConditionKind::Alive => self.alive(deadline).await,
+                ConditionKind::Controlled => self.controlled(&name, scope, deadline).await,
+                ConditionKind::Relayed { from, to, spacing, gaps_at_key, tail } => {
+                    let (spacing, gaps_at_key, tail) = (*spacing, *gaps_at_key, *tail as usize);
+                    let rules = Rules { since: 0, spacing, gaps_at_key, tail };
+                    self.relayed(from, to, rules, scope, deadline).await
+                }
+                ConditionKind::Again(reach) => self.again(&name, reach, scope, deadline).await,
+                ConditionKind::Steps(steps) => self.branch(steps, scope, deadline).await,
+            }
+        })
+    }
+
+    fn conn(&self, name: &str) -> Result<Conn, String> {
+        self.ground.board.conn(name).ok_or_else(|| format!("{name} was never opened"))
+    }
+
+    async fn branch(&self, steps: &[Step], scope: &mut Scope, deadline: Instant) -> Result<(), String> {
+        match self.steps(steps, scope, &mut Some(deadline), false).await {
+            Ok(()) => Ok(()),
+            Err(Stop::Missed(why, _)) => Err(why),
+            Err(Stop::Decided) => Err("decided elsewhere".into()),
+        }
+    }
+
+    /// The first arrival not yet taken that matches.
+    pub(super) async fn seen(
+        &self,
+        name: &str,
+        pattern: &Pattern,
+        scope: &mut Scope,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let c1 = self.given(name, scope);
+        let sent = Sent { c1: c1.as_ref() };
+        let waits_on = outlives(pattern);
+        let mut at = 0;
+        let found = self.ground.board.watch(name, deadline, |log| {
+            while let Some(entry) = log.get(at) {
+                at += 1;
+                if is_arrival(entry) && !scope.taken.contains(&entry.order) {
+                    if pattern.matches(&Arrival::new(&entry.seen), sent, &mut scope.env) {
+                        return Look::Found((entry.order, is_event(entry)));
+                    }
+                    if is_end(entry) && !waits_on {
+                        return Look::Never;
+                    }
+                }
+            }
+            Look::Wait
+        });
+        match found.await {
+            Some((order, event)) => {
+                if event {
+                    scope.taken.insert(order);
+                }
+                Ok(())
+            }
+            None => Err(format!("expected `{}`; {}", self.line(pattern.pos), self.what_came(name, scope))),
+        }
+    }
+
+    /// The next message of the pattern's types, which must match.
+    pub(super) async fn next_seen(
+        &self,
+        name: &str,
+        pattern: &Pattern,
+        scope: &mut Scope,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let c1 = self.given(name, scope);
+        let sent = Sent { c1: c1.as_ref() };
+        let mut at = 0;
+        let found = self.ground.board.watch(name, deadline, |log| {
+            while let Some(entry) = log.get(at) {
+                at += 1;
+                if is_end(entry) {
+                    return Look::Never;
+                }
+                let arrival = Arrival::new(&entry.seen);
+                let new = is_arrival(entry) && !scope.taken.contains(&entry.order);
+                if new && pattern.same_type(&arrival) {
+                    let holds = pattern.matches(&arrival, sent, &mut scope.env);
+                    return if holds { Look::Found(entry.order) } else { Look::Never };
+                }
+            }
+            Look::Wait
+        });
+        match found.await {
+            Some(order) => {
+                scope.taken.insert(order);
+                Ok(())
+            }
+            None => {
+                Err(format!("expected `{}` next; {}", self.line(pattern.pos), self.what_came(name, scope)))
+            }
+        }
+    }
+
+    /// Holds when the time is up (or, with `until`, that came) and nothing matched before.
+    async fn never(
+        &self,
+        name: &str,
+        pattern: &Pattern,
+        until: Option<&Pattern>,
+        scope: &mut Scope,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let c1 = self.given(name, scope);
+        let sent = Sent { c1: c1.as_ref() };
+        let waits_on = outlives(pattern);
+        let mut at = 0;
+        let came = self.ground.board.watch(name, deadline, |log| {
+            while let Some(entry) = log.get(at) {
+                at += 1;
+                if !is_arrival(entry) || scope.taken.contains(&entry.order) {
+                    continue;
+                }
+                let arrival = Arrival::new(&entry.seen);
+                if pattern.matches(&arrival, sent, &mut scope.env.clone()) {
+                    return Look::Found(Some(trace::text(entry)));
+                }
+                if until.is_some_and(|until| until.matches(&arrival, sent, &mut scope.env)) {
+                    scope.taken.insert(entry.order);
+                    return Look::Found(None);
+                }
+                if is_end(entry) && !waits_on {
+                    return Look::Never;
+                }
+            }
+            Look::Wait
+        });
+        match (came.await, until) {
+            (Some(Some(came)), _) => Err(format!("`{}`: {came} came", self.line(pattern.pos))),
+            (Some(None), _) | (None, None) => Ok(()),
+            (None, Some(_)) => Err(format!(
+                "`{}`: the end did not come; {}",
+                self.line(pattern.pos),
+                self.what_came(name, scope)
+            )),
+        }
+    }
+
+    /// Of all that has arrived.
+    fn all(&self, name: &str, pattern: &Pattern, are: &Pattern, scope: &mut Scope) -> Result<(), String> {
+        let c1 = self.given(name, scope);
+        let sent = Sent { c1: c1.as_ref() };
+        let conn = self.conn(name)?;
+        let mut env = scope.env.clone();
+        conn.log(|log| {
+            for entry in log.iter().filter(|entry| is_arrival(entry)) {
+                let mut tried = env.clone();
+                let arrival = Arrival::new(&entry.seen);
+                if !pattern.matches(&arrival, sent, &mut tried) {
+                    continue;
+                }
+                if !are.matches(&arrival, sent, &mut tried) {
+                    return Err(format!("`{}`: {} came", self.line(pattern.pos), trace::text(entry)));
+                }
+                env = tried;
+            }
+            Ok(())
+        })?;
+        scope.env = env;
+        Ok(())
+    }
+
+    async fn count(
+        &self,
+        name: &str,
+        (from, to): (f64, f64),
+        pattern: &Pattern,
+        scope: &mut Scope,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let c1 = self.given(name, scope);
+        let sent = Sent { c1: c1.as_ref() };
+        let (mut at, mut count) = (0, 0.0);
+        let _ = self
+            .ground
+            .board
+            .watch(name, deadline, |log| {
+                while let Some(entry) = log.get(at) {
+                    at += 1;
+                    let new = is_arrival(entry) && !scope.taken.contains(&entry.order);
+                    if new && pattern.matches(&Arrival::new(&entry.seen), sent, &mut scope.env.clone()) {
+                        count += 1.0;
+                    }
+                    if count > to || is_end(entry) {
+                        return Look::<()>::Never;
+                    }
+                }
+                Look::Wait
+            })
+            .await;
+        if (from..=to).contains(&count) {
+            return Ok(());
+        }
+        Err(format!("`{}`: {count} came, {from} to {to} were expected", self.line(pattern.pos)))
+    }
+
+    async fn received(
+        &self,
+        name: &str,
+        (from, to): (f64, f64),
+        scope: &Scope,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let conn = self.conn(name)?;
+        let over = || conn.received() as f64 > to;
+        let _ = self
+            .ground
+            .board
+            .watch(name, deadline, |log| match over() || log.last().is_some_and(is_end) {
+                true => Look::<()>::Never,
+                false => Look::Wait,
+            })
+            .await;
+        let received = conn.received() as f64;
+        if (from..=to).contains(&received) {
+            return Ok(());
+        }
+        Err(format!("{received} bytes came, {from} to {to} were expected; {}", self.what_came(name, scope)))
+    }
+
+    /// This connection still answers.
+    async fn in_step(&self, name: &str, scope: &mut Scope, deadline: Instant) -> Result<(), String> {
+        let conn = self.conn(name)?;
+        match self.ground.in_step(name, &conn, deadline).await {
+            Some(order) => {
+                scope.taken.insert(order);
+                Ok(())
+            }
+            None => Err(format!("in step: the sentinel was not answered; {}", self.what_came(name, scope))),
+        }
+    }
+
+    /// A new connection reaches connected.
+    async fn alive(&self, deadline: Instant) -> Result<(), String> {
+        self.ground.alive(deadline).await.map_err(|why| format!("not alive: {why}"))
+    }
+
+    /// An error answer, a close or in step; and then alive.
+    async fn controlled(&self, name: &str, scope: &mut Scope, deadline: Instant) -> Result<(), String> {
+        let taken = scope.taken.clone();
+        let is_error = move |entry: &Entry| match &entry.seen {
+            Seen::Message(header, payload) => {
+                !taken.contains(&entry.order)
+                    && Message::decode(header.type_id, payload).is_ok_and(|m| relay::is_error_answer(&m))
+            }
+            Seen::Closed(_) => true,
+            _ => false,
+        };
+        let mut stepped = scope.clone();
+        let branches: Vec<Option<Boxed<'_, Option<()>>>> = vec![
+            Some(Box::pin(async move { self.ground.answer(name, deadline, is_error).await.map(|_| ()) })),
+            Some(Box::pin(async move { self.in_step(name, &mut stepped, deadline).await.ok() })),
+        ];
+        if first_of(branches).await.is_none() {
+            let came = self.what_came(name, scope);
+            return Err(format!("not controlled: no error answer, no close, and not in step; {came}"));
+        }
+        self.alive(self.ground.by(TimeKind::Reply)).await
+    }
+
+    async fn relayed(
+        &self,
+        from: &Text,
+        to: &Text,
+        mut rules: Rules,
+        scope: &Scope,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let (from, to) = (scope.text(from)?, scope.text(to)?);
+        let mut sides = [Side::new(&from, Direction::Sent), Side::new(&to, Direction::Received)];
+        let mut last = Relayed::Outstanding("nothing came".into());
+        let _ = self
+            .ground
+            .board
+            .watch_all(deadline, |view| {
+                let new = sides[0].look(view) | sides[1].look(view);
+                if new {
+                    let [sent, came] = &sides;
+                    rules.since = came.since;
+                    last = relay::compare(&sent.frames, &came.frames, rules);
+                }
+                match last {
+                    Relayed::Outstanding(_) if !sides[1].ended => Look::<()>::Wait,
+                    _ => Look::Never,
+                }
+            })
+            .await;
+        match last {
+            Relayed::Whole => Ok(()),
+            Relayed::Outstanding(why) if sides[1].ended => Err(format!("{to}: {why}; it was closed")),
+            Relayed::Outstanding(why) | Relayed::Wrong(why) => Err(format!("{to}: {why}")),
+        }
+    }
+
+    /// Tried anew on fresh connections until the time is up.
+    async fn again(
+        &self,
+        name: &str,
+        reach: &Reach,
+        scope: &mut Scope,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        loop {
+            if let Some(conn) = self.ground.board.forget(name) {
+                conn.close();
+            }
+            let last = self.reach(name, reach, scope).await;
+            if last.is_ok() || Instant::now() >= deadline {
+                return last;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What came last on a connection, for the reason of a verdict.
+    pub(super) fn what_came(&self, name: &str, scope: &Scope) -> String {
+        let conn = match self.conn(name) {
+            Ok(conn) => conn,
+            Err(why) => return why,
+        };
+        let horizon = self.ground.board.horizon();
+        conn.log(|log| {
+            let told = log.iter().rev().filter(|entry| {
+                let told = !matches!(entry.seen, Seen::Chunk(_) | Seen::Reached(_));
+                told && is_arrival(entry) && entry.order <= horizon && !scope.taken.contains(&entry.order)
+            });
+            let mut last: Vec<String> = told.take(3).map(trace::text).collect();
+            last.reverse();
+            match last.is_empty() {
+                true => "nothing came".into(),
+                false => format!("last came: {}", last.join(", ")),
+            }
+        })
+    }
+}
+
+/// The frames of one side of a relay.
+struct Side<'a> {
+    name: &'a str,
+    direction: Direction,
+    at: usize,
+    frames: Vec<Frame>,
+    /// When play was confirmed.
+    since: u64,
+    ended: bool,
+}
+
+impl Side<'_> {
+    fn new(name: &str, direction: Direction) -> Side<'_> {
+        Side { name, direction, at: 0, frames: Vec::new(), since: 0, ended: false }
+    }
+
+    /// Whether there is anything new.
+    fn look(&mut self, view: &super::board::View<'_>) -> bool {
+        let before = self.at;
+        view.log(self.name, &mut |log| {
+            while let Some(entry) = log.get(self.at) {
+                self.at += 1;
+                match &entry.seen {
+                    Seen::Message(header, payload) if entry.direction == self.direction => {
+                        relay::frames_of(header, payload, entry.order, &mut self.frames);
+                    }
+                    Seen::Reached(Goal::Playing) => self.since = entry.order,
+                    Seen::Closed(_) => self.ended = true,
+                    _ => {}
+                }
+            }
+            Look::<()>::Wait
+        });
+        self.at != before
+    }
+}
+
+/// Whether this entry is the last of what the peer sends.
+fn is_end(entry: &Entry) -> bool {
+    matches!(entry.seen, Seen::Closed(_))
+}
+
+/// Whether this came from the peer, or says of it that it takes no more.
+pub(super) fn is_arrival(entry: &Entry) -> bool {
+    entry.direction == Direction::Received || entry.seen == Seen::Stuck
+}
+
+/// Whether a pattern takes this away: what happens once. States (closed, stuck, the handshake's pieces) stay to be seen.
+fn is_event(entry: &Entry) -> bool {
+    matches!(entry.seen, Seen::Chunk(_) | Seen::Message(..) | Seen::Note(_))
+}
+
+/// Whether a pattern may still match something behind the peer's end.
+fn outlives(pattern: &Pattern) -> bool {
+    match &pattern.kind {
+        PatternKind::Stuck | PatternKind::Not(_) => true,
+        PatternKind::Or(any) => any.iter().any(outlives),
+        _ => false,
+    }
+}

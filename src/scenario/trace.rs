@@ -1,0 +1,76 @@
+//! What passed on a case's connections, as lines of a record.
+
+use crate::net::conn::{Conn, Direction, Entry, How, Seen};
+use crate::notation::print;
+use crate::record::TraceLine;
+use crate::wire::chunk::Fmt;
+
+/// Lines before the deciding entry, and after it.
+const BEFORE: usize = 40;
+const AFTER: usize = 10;
+/// Bytes that a line shows.
+const HEX: usize = 48;
+
+/// One entry in the notation.
+pub(super) fn text(entry: &Entry) -> String {
+    match &entry.seen {
+        Seen::Version(n) => format!("{} {n}", handshake(entry, 0)),
+        Seen::Hello(block) | Seen::Answer(block) => {
+            let which = if matches!(entry.seen, Seen::Hello(_)) { 1 } else { 2 };
+            format!(
+                "{} time={:#010x} zero={:#010x}",
+                handshake(entry, which),
+                block.time(),
+                block.second_word()
+            )
+        }
+        Seen::Chunk(header) => print::print_chunk(header),
+        Seen::Message(header, payload) => print::brief_payload(header, payload),
+        Seen::Note(note) => note.to_string(),
+        Seen::Bytes(bytes) => format!("bytes {}", print::hex(&bytes[..bytes.len().min(HEX)])),
+        Seen::Reached(goal) => format!("reached {}", super::ground::goal_name(*goal)),
+        Seen::Refused(refusal) => format!("refused: {refusal:?}").to_lowercase(),
+        Seen::Broken(error) => format!("unreadable: {error}"),
+        Seen::Closed(How::Fin) => "closed by fin".into(),
+        Seen::Closed(How::Rst) => "closed by rst".into(),
+        Seen::Stuck => "stuck".into(),
+    }
+}
+
+fn handshake(entry: &Entry, which: u8) -> String {
+    let side = if entry.direction == Direction::Sent { 'C' } else { 'S' };
+    format!("{side}{which}")
+}
+
+/// What passed around the entry of this order, over all connections.
+pub(super) fn around(conns: &[(String, Conn)], order: u64) -> Vec<TraceLine> {
+    let mut all: Vec<(u64, TraceLine)> = Vec::new();
+    for (name, conn) in conns {
+        conn.log(|log| all.extend(log.iter().filter(|e| is_told(e)).map(|e| (e.order, line(name, e)))));
+    }
+    all.sort_by_key(|(order, _)| *order);
+    let decided = all.partition_point(|(at, _)| *at <= order);
+    let from = decided.saturating_sub(BEFORE);
+    let to = (decided + AFTER).min(all.len());
+    all.drain(from..to).map(|(_, line)| line).collect()
+}
+
+/// Continuations go without saying.
+fn is_told(entry: &Entry) -> bool {
+    !matches!(&entry.seen, Seen::Chunk(header) if !header.first && header.fmt == Fmt::Type3)
+}
+
+fn line(name: &str, entry: &Entry) -> TraceLine {
+    let hex = match &entry.seen {
+        Seen::Message(_, payload) if !payload.is_empty() => {
+            Some(print::hex(&payload[..payload.len().min(HEX)]))
+        }
+        _ => None,
+    };
+    let direction = match (&entry.seen, entry.direction) {
+        (Seen::Reached(_) | Seen::Stuck, _) => '-',
+        (_, Direction::Sent) => '>',
+        (_, Direction::Received) => '<',
+    };
+    TraceLine { at_us: entry.at.as_micros(), conn: name.to_owned(), direction, text: text(entry), hex }
+}
