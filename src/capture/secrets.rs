@@ -160,3 +160,54 @@ fn names_a_secret(field: &[u8]) -> bool {
     let field = field.to_ascii_lowercase();
     ["pass", "token", "secret", "auth", "streamkey"].iter().any(|word| field.contains_str(word))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts() {
+        for (place, text, masked) in [
+            (Place::Name, "cam2", None),
+            (Place::Name, "room-1/camera", None),
+            (Place::Name, "cam2?token=abc&e=1", Some("cam2?token=***&e=***")),
+            (Place::Name, "cam2?abc", Some("cam2?***")),
+            (Place::Name, "live_12345_AbCdEfGh", Some("***")),
+            (Place::Name, "abcd-1234-efgh-5678", Some("***")),
+            (Place::Other, "abcd-1234-efgh-5678", None),
+            (Place::Other, "rtmp://user:pw@host/app/cam2", Some("rtmp://user:***@host/app/cam2")),
+            (Place::Other, "rtmp://host:1935/live/a1b2c3d4e5f6", Some("rtmp://host:1935/live/***")),
+            (Place::Other, "rtmp://host/live?sig=a%2Fb", Some("rtmp://host/live?sig=***")),
+            (Place::Other, "started cam2?sig=a", Some("started cam2?sig=***")),
+            (Place::Other, "is it? e=1 or so", None),
+            (Place::Secret, "x", Some("***")),
+        ] {
+            let got = Secrets::default().text(BStr::new(text), place);
+            assert_eq!(got, masked.map(BString::from), "{place:?} {text}");
+        }
+    }
+
+    #[test]
+    fn what_a_session_called_secret_is_masked_where_it_is_repeated() {
+        let mut secrets = Secrets::default();
+        let mut publish = Message::command("publish", 1.0, vec![Value::Null, "abcd-1234-efgh".into()]);
+        assert!(secrets.mask(&mut publish));
+        let said = Value::object([("details", "abcd-1234-efgh is live".into()), ("level", "status".into())]);
+        let mut status = Message::command("onStatus", 0.0, vec![Value::Null, said]);
+        assert!(secrets.mask(&mut status));
+        let want = Value::object([("details", "*** is live".into()), ("level", "status".into())]);
+        assert_eq!(status, Message::command("onStatus", 0.0, vec![Value::Null, want]));
+    }
+
+    #[test]
+    fn fields_that_hold_secrets() {
+        let mut connect = Message::command(
+            "connect",
+            1.0,
+            vec![Value::object([("authToken", "x".into()), ("app", "live".into())])],
+        );
+        assert!(Secrets::default().mask(&mut connect));
+        let want = Value::object([("authToken", "***".into()), ("app", "live".into())]);
+        assert_eq!(connect, Message::command("connect", 1.0, vec![want]));
+    }
+}

@@ -1,0 +1,226 @@
+//! `inspect` as a user runs it: what it prints, writes and returns.
+
+mod capture_gen;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use capture_gen::{ACK, Packet, SYN, pcap};
+use serde_json::Value;
+
+fn inspect(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rtmp-bench"))
+        .arg("inspect")
+        .args(args)
+        .output()
+        .expect("rtmp-bench runs")
+}
+
+fn shipped(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("captures").join(name).to_string_lossy().into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A file of these bytes that goes away with the folder.
+fn file(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).expect("written");
+    path
+}
+
+#[test]
+fn text_is_a_table_of_sessions() {
+    let out = inspect(&[&shipped("loc-rejected-and-aborted.pcapng")]);
+    let text = stdout(&out);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    assert!(text.contains("754 packets, 5 TCP connections, 5 RTMP sessions"), "{text}");
+    assert!(
+        text.contains("\n2 127.0.0.1:32970->127.0.0.1:19399 play rtmp://127.0.0.1:19399/vod/nosuch.flv\n"),
+        "{text}"
+    );
+    assert!(text.contains("onStatus<NetStream.Play.StreamNotFound>"), "{text}");
+    assert!(text.contains("video: avc 64; 62 frames (3 key), 2 headers, 0..4066 ms, 73 kbit/s"), "{text}");
+}
+
+#[test]
+fn one_stream_of_several() {
+    let out = inspect(&[&shipped("loc-rejected-and-aborted.pcapng"), "--stream", "3"]);
+    assert!(stdout(&out).contains("\n3 127.0.0.1:"), "{}", stdout(&out));
+    assert!(!stdout(&out).contains("\n2 127.0.0.1:"), "{}", stdout(&out));
+    let out = inspect(&[&shipped("loc-rejected-and-aborted.pcapng"), "--stream", "9"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).ends_with("it has no TCP connection 9\n"), "{}", stderr(&out));
+}
+
+#[test]
+fn json_is_a_record() {
+    let out = inspect(&[&shipped("loc-ffmpeg-publish.pcapng"), "-o", "json"]);
+    let record: Value = serde_json::from_slice(&out.stdout).expect("JSON alone");
+    assert_eq!(
+        (&record["schema"], &record["verb"], &record["outcome"]),
+        (&"rtmp-bench/record/1".into(), &"inspect".into(), &"clean".into())
+    );
+    let session = &record["inspect"]["sessions"][0];
+    assert_eq!(record["inspect"]["tcp_connections"], 1);
+    assert_eq!(session["key"], "127.0.0.1:56882->127.0.0.1:19399");
+    assert_eq!(
+        (&session["messages"]["c2s"]["8"], &session["messages"]["s2c"]["20"]),
+        (&174.into(), &4.into())
+    );
+    assert_eq!(session["chunk_sizes"]["c2s"], serde_json::json!([4096]));
+    assert_eq!(session["media"]["c2s"]["video"]["key_frames"], 3);
+
+    let out = inspect(&[&shipped("loc-snaplen96-ffmpeg-publish.pcap"), "-o", "json"]);
+    let record: Value = serde_json::from_slice(&out.stdout).expect("JSON alone");
+    let session = &record["inspect"]["sessions"][0];
+    assert_eq!(session["sha256"], serde_json::json!({"c2s": null, "s2c": null}));
+    assert_eq!(
+        session["holes"][0],
+        serde_json::json!({"direction": "c2s", "offset": 30, "bytes": 1507, "cause": "snaplen"})
+    );
+
+    let out = inspect(&[&shipped("loc-midstream-ffmpeg-publish.pcapng"), "-o", "json"]);
+    let record: Value = serde_json::from_slice(&out.stdout).expect("JSON alone");
+    assert_eq!(record["inspect"]["sessions"], serde_json::json!([]));
+    let what = record["inspect"]["other"][0]["what"].as_str().expect("a name");
+    assert!(what.starts_with("starts mid-stream"), "{what}");
+}
+
+#[test]
+fn text_and_json_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = folder.path().join("found.json");
+    let out =
+        inspect(&[&shipped("loc-ipv6-ffmpeg-publish.pcapng"), "-o", &format!("json:{}", json.display())]);
+    assert!(stdout(&out).contains("[::1]:"), "{}", stdout(&out));
+    let record: Value = serde_json::from_slice(&std::fs::read(json).expect("written")).expect("JSON");
+    assert_eq!(record["inspect"]["sessions"][0]["complete"], true);
+}
+
+#[test]
+fn messages_are_notation_without_secrets() {
+    let capture = shipped("loc-ffmpeg-publish-token.pcapng");
+    let text = stdout(&inspect(&[&capture, "--messages"]));
+    assert!(
+        text.contains(
+            "0 > publish(5, null, \"cam2?token=***&expires=***&sign=***\", \"live\") csid=8 ts=0 msid=1\n"
+        ),
+        "{text}"
+    );
+    assert!(text.contains("0 < SetChunkSize 4096 csid=2 ts=0 msid=0\n"), "{text}");
+    let hex = stdout(&inspect(&[&capture, "--messages", "--hex"]));
+    assert!(hex.contains("000000  02 00 07 70 75 62 6c 69 73 68 00"), "publish as bytes: {hex}");
+    assert!(!hex.contains("s3cr") && !hex.contains("73 33 63 72"), "a secret is shown");
+    assert!(stdout(&inspect(&[&capture, "--messages", "--show-secrets"])).contains("token=s3cr%20et"));
+    let out = inspect(&[&capture, "--messages", "-o", "json"]);
+    assert_eq!((out.status.code(), stdout(&out).as_str()), (Some(2), ""), "messages would spoil the JSON");
+}
+
+#[test]
+fn departures_are_notes_with_clauses_and_strict_finds_them() {
+    // Behind the handshake a Set Chunk Size in a type 1 chunk, first of its chunk stream and away from chunk stream 2.
+    let mut client = vec![3];
+    client.extend([0; 3072]);
+    client.extend([0x45, 0, 0, 0, 0, 0, 4, 1, 0, 0, 16, 0]);
+    let capture = pcap(&[Packet::new(0, 99, SYN, &[]), Packet::new(0, 100, ACK, &client)]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = file(&folder, "departs.pcap", &capture);
+    let out = inspect(&[&path.to_string_lossy(), "-o", "json"]);
+    assert_eq!(out.status.code(), Some(0), "without --strict nothing is found");
+    let record: Value = serde_json::from_slice(&out.stdout).expect("JSON alone");
+    let notes = record["inspect"]["sessions"][0]["notes"].as_array().expect("notes");
+    let fresh = notes.iter().find(|n| n["note"] == "fresh-csid-fmt").expect("the note");
+    assert_eq!(
+        (&fresh["clause"], &fresh["direction"], &fresh["offset"]),
+        (&"rtmp/5.3.1.2.1/1".into(), &"c2s".into(), &3073.into())
+    );
+    assert!(notes.iter().any(|n| n["note"] == "control-place"), "{notes:?}");
+    let out = inspect(&[&path.to_string_lossy(), "--strict"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(
+        stdout(&out).contains("note: c2s at 3073 fresh-csid-fmt [rtmp/5.3.1.2.1/1]:"),
+        "{}",
+        stdout(&out)
+    );
+}
+
+#[test]
+fn strict_finds_holes_and_damage_and_nothing_else() {
+    let status = |args: &[&str]| inspect(args).status.code();
+    let cut = shipped("loc-snaplen96-ffmpeg-publish.pcap");
+    assert_eq!((status(&[&cut]), status(&[&cut, "--strict"])), (Some(0), Some(1)));
+    let good = shipped("loc-gst-rtmp2src-play.pcapng");
+    assert_eq!(status(&[&good, "--strict"]), Some(0), "{}", stdout(&inspect(&[&good])));
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = std::fs::read(shipped("loc-rtmpe-attempt-rtmpdump.pcapng")).expect("a capture");
+    let damaged = file(&folder, "damaged.pcapng", &whole[..whole.len() - 1]);
+    let damaged = damaged.to_string_lossy();
+    assert_eq!((status(&[&damaged]), status(&[&damaged, "--strict"])), (Some(0), Some(1)));
+    assert!(stdout(&inspect(&[&damaged])).contains("the file is damaged at byte "));
+}
+
+#[test]
+fn what_cannot_be_read_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let nothing = folder.path().join("nothing");
+    let text = file(&folder, "text", b"hello");
+    for (path, says) in [
+        (&nothing, "No such file"),
+        (&text, "not a capture: begins with 68 65 6c 6c 6f; expected pcap, pcapng"),
+        (&file(&folder, "head", b"\xd4\xc3\xb2\xa1"), "at byte 0: the pcap header is cut"),
+    ] {
+        let out = inspect(&[&path.to_string_lossy()]);
+        assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0));
+        assert!(stderr(&out).contains(says), "{}", stderr(&out));
+        assert!(stderr(&out).contains(&*path.to_string_lossy()), "{}", stderr(&out));
+    }
+}
+
+#[test]
+fn flv_has_every_frame() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (capture, frames) in [
+        ("loc-ffmpeg-publish.pcapng", [173, 62]),
+        ("loc-legacy-sorenson-speex-publish.pcap", [150, 30]),
+        // Most of these stand in aggregate messages.
+        ("pub-ustream-flash10-server.bin", [356, 99]),
+    ] {
+        let path = folder.path().join("out.flv");
+        let out = inspect(&[&shipped(capture), "--flv", &path.to_string_lossy()]);
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        let bytes = std::fs::read(&path).expect("written");
+        assert_eq!(&bytes[..9], b"FLV\x01\x05\0\0\0\x09", "{capture}");
+        let mut reader = rtmp_bench::wire::flv::Reader::new(&bytes[..]).expect("an FLV file");
+        let mut seen = [0, 0];
+        while let Some(tag) = reader.next().transpose().expect("a tag") {
+            if rtmp_bench::wire::media::is_coded_frame(tag.type_id, &tag.data) {
+                seen[usize::from(tag.type_id == 9)] += 1;
+            }
+        }
+        assert_eq!(seen, frames, "{capture}");
+        ffmpeg_decodes(&path);
+    }
+    let path = folder.path().join("none.flv");
+    let out = inspect(&[&shipped("loc-rtmpe-attempt-rtmpdump.pcapng"), "--flv", &path.to_string_lossy()]);
+    assert_eq!((out.status.code(), path.exists()), (Some(2), false), "no media, no file");
+}
+
+/// Where FFmpeg is there, it decodes the file without an error.
+fn ffmpeg_decodes(path: &Path) {
+    let Ok(out) = Command::new("ffmpeg")
+        .args(["-v", "error", "-xerror", "-i"])
+        .arg(path)
+        .args(["-f", "null", "-"])
+        .output()
+    else {
+        return;
+    };
+    assert!(out.status.success(), "{}", stderr(&out));
+}
