@@ -4,7 +4,7 @@ use rtmp_bench::scenario::check::{Known, read};
 use rtmp_bench::scenario::clauses::Clauses;
 
 fn known() -> Known<'static> {
-    Known { clauses: Clauses::built_in(), faults: &["no-acks", "ext-timestamp-lost"] }
+    Known { clauses: Clauses::built_in(), faults: Some(&["no-acks", "ext-timestamp-lost"]) }
 }
 
 /// The fenced blocks of the reference as whole files: `scn` is one, `scn steps` are lines of one.
@@ -39,4 +39,29 @@ fn examples_of_the_reference_are_right() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Each `.scn` of `tests/errors` has its messages in the `.err` beside it. `BLESS=1` writes them.
+#[test]
+fn each_mistake_has_its_message() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/errors");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "scn"));
+    files.sort();
+    assert!(files.len() >= 60, "{} mistakes", files.len());
+    let mut differ = Vec::new();
+    for path in files {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let errors = read("x", &text, known()).err().unwrap_or_default();
+        let found: String = errors.iter().map(|error| error.render(name, &text)).collect();
+        let expected = path.with_extension("err");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&expected, &found).unwrap();
+        }
+        if found.is_empty() || std::fs::read_to_string(&expected).unwrap_or_default() != found {
+            differ.push(format!("{name}:\n{found}"));
+        }
+    }
+    assert!(differ.is_empty(), "other messages than expected:\n{}", differ.join("\n"));
 }

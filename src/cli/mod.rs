@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod check;
 mod envelope;
 mod inspect;
 mod output;
@@ -69,6 +70,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Check(check::CheckArgs),
     Inspect(inspect::InspectArgs),
 }
 
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
     let matches = from_environment(Cli::command()).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     let result: Result<Exit, Failure> = match cli.verb {
+        Verb::Check(args) => check::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
     };
     match result {

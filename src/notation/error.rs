@@ -2,6 +2,9 @@
 
 use super::expr::Pos;
 
+/// As many words are listed where none of them is near.
+const MAX_LISTED: usize = 8;
+
 /// A mistake at a place in a text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}:{}: {message}", pos.line, pos.column)]
@@ -24,8 +27,12 @@ impl Error {
         found: &str,
         known: impl IntoIterator<Item = &'a str>,
     ) -> Error {
-        let message = match nearest(found, known) {
+        let known: Vec<&str> = known.into_iter().collect();
+        let message = match nearest(found, known.iter().copied()) {
             Some(near) => format!("unknown {what} '{found}'; did you mean '{near}'?"),
+            None if known.len() <= MAX_LISTED => {
+                format!("unknown {what} '{found}'; expected one of {}", known.join(" "))
+            }
             None => format!("unknown {what} '{found}'"),
         };
         Error::new(pos, message)
@@ -43,7 +50,11 @@ impl Error {
 /// The known word that a misspelt one most likely stands for.
 pub(crate) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let close = (found.chars().count() / 3).clamp(1, 4);
-    let distance = |word: &str| strsim::damerau_levenshtein(&found.to_lowercase(), &word.to_lowercase());
+    let begins = |word: &str| found.len() > 2 && word.starts_with(found);
+    let distance = |word: &str| match begins(word) {
+        true => 1,
+        false => strsim::damerau_levenshtein(&found.to_lowercase(), &word.to_lowercase()),
+    };
     let (near, word) = known.into_iter().map(|word| (distance(word), word)).min_by_key(|(d, _)| *d)?;
     (near <= close).then_some(word)
 }

@@ -494,7 +494,7 @@ impl<'a> Parser<'a> {
             "text" => self.string("a string").map(|text| Piece::Text(unstar(text))),
             "fill" => self.bracketed("(", ")", |p| {
                 let byte = p.number()?;
-                p.sign(",")?;
+                p.comma("fill(byte, count)")?;
                 Ok(Piece::Fill(byte, p.number()?))
             }),
             "random" => self.one_number().map(Piece::Random),
@@ -510,14 +510,14 @@ impl<'a> Parser<'a> {
             }),
             "repeat" => self.bracketed("(", ")", |p| {
                 let count = p.number()?;
-                p.sign(",")?;
+                p.comma("repeat(count, PAYLOAD)")?;
                 Ok(Piece::Repeat(count, p.payload()?))
             }),
             "cut" => self.bracketed("(", ")", |p| {
                 let payload = p.payload()?;
-                p.sign(",")?;
+                p.comma("cut(PAYLOAD, from, to)")?;
                 let from = p.number()?;
-                p.sign(",")?;
+                p.comma("cut(PAYLOAD, from, to)")?;
                 Ok(Piece::Cut(payload, from, p.number()?))
             }),
             "avc.header" => Ok(Piece::Media(MediaKind::AvcHeader, None)),
@@ -532,6 +532,10 @@ impl<'a> Parser<'a> {
 
     fn media(&mut self, kind: MediaKind) -> Result<Piece> {
         self.one_number().map(|size| Piece::Media(kind, Some(size)))
+    }
+
+    fn comma(&mut self, form: &str) -> Result<()> {
+        if self.take_sign(",") { Ok(()) } else { self.expected(&format!("',' as in {form}")) }
     }
 
     fn one_number(&mut self) -> Result<Expr> {

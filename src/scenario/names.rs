@@ -65,7 +65,7 @@ impl Names {
         self.errors.push(Error::new(self.at, message));
     }
 
-    /// A mistake at the last place where a word of the head stands.
+    /// A mistake where this word stands next.
     pub(super) fn wrong_word(&mut self, word: &str, message: String) {
         let pos = self.word_place(word);
         self.errors.push(Error::new(pos, message));
@@ -174,7 +174,7 @@ impl Names {
         if let Expr::Literal(Value::Number(n)) = expr
             && !(0.0..=f64::from(most)).contains(n)
         {
-            self.wrong(format!("'{field}' holds 0 to {most}, not {n}"));
+            self.wrong_word(field, format!("'{field}' holds 0 to {most}, not {n}"));
         }
     }
 

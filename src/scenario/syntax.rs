@@ -331,6 +331,7 @@ impl Parser<'_> {
     /// The connection's name that the line begins with, or the one given.
     fn conn(&mut self, default: &Text, starts: impl Fn(&Tok) -> bool) -> Result<Text> {
         match (self.peek().clone(), self.ahead(1)) {
+            (Tok::Word(word), _) if VERDICTS.contains(&word.as_str()) => Ok(default.clone()),
             (Tok::Word(word), next) if !starts(&Tok::Word(word.clone())) && starts(next) => self.conn_name(),
             _ => Ok(default.clone()),
         }
@@ -578,7 +579,7 @@ impl Parser<'_> {
                 }
                 if p.take_word("otherwise") {
                     let judgement = p.verdict()?;
-                    otherwise = Some((judgement, p.literal("why, in quotes")?.to_string()));
+                    otherwise = Some((judgement, p.literal("the reason in quotes")?.to_string()));
                 } else {
                     branches.push(p.branch(conn)?);
                 }
