@@ -4,7 +4,7 @@ use rtmp_bench::scenario::check::{Known, read};
 use rtmp_bench::scenario::clauses::Clauses;
 
 fn known() -> Known<'static> {
-    Known { clauses: Clauses::built_in(), faults: Some(&["no-acks", "ext-timestamp-lost"]) }
+    Known { clauses: Clauses::built_in(), faults: &["no-acks", "ext-timestamp-lost"] }
 }
 
 /// The fenced blocks of the reference as whole files: `scn` is one, `scn steps` are lines of one.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Exit, Failure};
+use crate::net::peer::fault_names;
 use crate::notation::error::Error;
 use crate::scenario::ast::Scenario;
 use crate::scenario::check::{Known, read};
@@ -58,7 +59,8 @@ fn check(path: &Path, scenarios: &mut Vec<Scenario>) -> Result<usize, Failure> {
         Err(errors) => (None, tell(&own, own_text.as_deref().unwrap_or_default(), &errors)),
     };
     let clauses = own_clauses.as_ref().unwrap_or(Clauses::built_in());
-    let known = Known { clauses, faults: None };
+    let faults = fault_names();
+    let known = Known { clauses, faults: &faults };
     let before = scenarios.len();
     for file in files {
         let text = load(&file)?;

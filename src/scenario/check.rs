@@ -37,8 +37,8 @@ const GIVEN: [&str; 7] = ["name", "app", "url", "msid", "window", "sent", "recei
 pub struct Known<'a> {
     /// The rows that `clause` cites.
     pub clauses: &'a Clauses,
-    /// The faults that `bites` names; `None` where nobody knows them.
-    pub faults: Option<&'a [&'a str]>,
+    /// The faults that `bites` names.
+    pub faults: &'a [&'a str],
 }
 
 /// Reads and checks one file.
@@ -100,8 +100,8 @@ impl Checker {
             }
         }
         for fault in &scenario.bites {
-            if let Some(faults) = known.faults.filter(|faults| !faults.contains(&fault.as_str())) {
-                self.names.unknown_word("fault", fault, faults.iter().copied());
+            if !known.faults.contains(&fault.as_str()) {
+                self.names.unknown_word("fault", fault, known.faults.iter().copied());
             }
         }
         for bug in &scenario.bugs {
