@@ -1,5 +1,10 @@
 //! C0 C1 C2 S0 S1 S2: plain and digest, both roles (rtmp 5.2; spec notes on the signed handshake of Flash Player 9).
 
+use std::ops::Range;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
 /// Bytes of C1, C2, S1 and S2 each.
 pub const BLOCK_LEN: usize = 1536;
 
@@ -89,26 +94,50 @@ impl Block {
 
     /// Writes the signer's digest into C1 or S1 (the place is computed from its own pointer bytes) and returns it.
     pub fn sign(&mut self, signer: Signer, schema: Schema) -> [u8; 32] {
-        let _ = (signer, schema);
-        panic!("skeleton")
+        let place = self.digest_place(schema);
+        let digest = self.digest_without(signer, place.clone());
+        self.0[place].copy_from_slice(&digest);
+        digest
     }
 
     /// The valid digest in C1 or S1, if there is one in either schema.
     pub fn digest(&self, signer: Signer) -> Option<(Schema, [u8; 32])> {
-        let _ = signer;
-        panic!("skeleton")
+        [Schema::Zero, Schema::One].into_iter().find_map(|schema| {
+            let place = self.digest_place(schema);
+            let digest = self.digest_without(signer, place.clone());
+            (self.0[place] == digest).then_some((schema, digest))
+        })
     }
 
     /// Writes the signature of C2 or S2 into its last 32 bytes; `digest` is the one found in the peer's C1 or S1.
     pub fn sign_answer(&mut self, signer: Signer, digest: &[u8; 32]) {
-        let _ = (signer, digest);
-        panic!("skeleton")
+        let signature = self.answer_signature(signer, digest);
+        self.0[ANSWER_SIGNED..].copy_from_slice(&signature);
     }
 
     /// Whether C2 or S2 carries the right signature for `digest`.
     pub fn answer_signed(&self, signer: Signer, digest: &[u8; 32]) -> bool {
-        let _ = (signer, digest);
-        panic!("skeleton")
+        self.0[ANSWER_SIGNED..] == self.answer_signature(signer, digest)
+    }
+
+    /// Where the 32 digest bytes lie: four pointer bytes at the front of the digest block are added up.
+    pub fn digest_place(&self, schema: Schema) -> Range<usize> {
+        let pointer = match schema {
+            Schema::Zero => 772,
+            Schema::One => 8,
+        };
+        let sum: usize = self.0[pointer..pointer + 4].iter().map(|&b| usize::from(b)).sum();
+        let from = pointer + 4 + sum % 728;
+        from..from + 32
+    }
+
+    fn digest_without(&self, signer: Signer, place: Range<usize>) -> [u8; 32] {
+        hmac(signer.words(), &[&self.0[..place.start], &self.0[place.end..]])
+    }
+
+    fn answer_signature(&self, signer: Signer, digest: &[u8; 32]) -> [u8; 32] {
+        let key = hmac(&[signer.words(), &KEY_TAIL].concat(), &[digest]);
+        hmac(&key, &[&self.0[..ANSWER_SIGNED]])
     }
 
     /// The plain answer to this C1 or S1: its time, `read_at` as second word, its random bytes (rtmp 5.2.4).
@@ -116,3 +145,29 @@ impl Block {
         Block::new(self.time(), read_at, self.random())
     }
 }
+
+impl Signer {
+    fn words(self) -> &'static [u8] {
+        match self {
+            Signer::Client => b"Genuine Adobe Flash Player 001",
+            Signer::Server => b"Genuine Adobe Flash Media Server 001",
+        }
+    }
+}
+
+fn hmac(key: &[u8], pieces: &[&[u8]]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    for piece in pieces {
+        mac.update(piece);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+/// C2 and S2 without their signature.
+const ANSWER_SIGNED: usize = BLOCK_LEN - 32;
+
+/// What follows the words in the keys of C2 and S2. Published in the source of many programs; it gives no security.
+const KEY_TAIL: [u8; 32] = [
+    0xf0, 0xee, 0xc2, 0x4a, 0x80, 0x68, 0xbe, 0xe8, 0x2e, 0x00, 0xd0, 0xd1, 0x02, 0x9e, 0x7e, 0x57, 0x6e,
+    0xec, 0x5d, 0x2d, 0x29, 0x80, 0x6f, 0xab, 0x93, 0xb8, 0xe6, 0x36, 0xcf, 0xeb, 0x31, 0xae,
+];

@@ -1,11 +1,28 @@
 //! The chunk layer: headers, the tolerant reader, the writer of good peers, and raw chunks (rtmp 5.3).
 
+mod raw;
+mod reader;
+mod writer;
+
+pub use raw::RawChunk;
+pub use reader::ChunkReader;
+pub use writer::ChunkWriter;
+
 use super::note::Note;
 
 /// The chunk size of each direction until Set Chunk Size says otherwise (rtmp 5.4.1).
 pub const DEFAULT_CHUNK_SIZE: u32 = 128;
 /// The largest length that the 24-bit field holds.
 pub const MAX_MESSAGE_LEN: u32 = 0xFF_FFFF;
+/// The 24-bit timestamp that stands for "see the extended timestamp" (rtmp 5.3.1.3).
+const EXTENDED: u32 = 0xFF_FFFF;
+
+/// The chunk size that the payload of a Set Chunk Size puts in force: without its top bit, at most the longest message; `None` for 0 or
+/// a payload that is too short (rtmp 5.4.1).
+fn chunk_size_of(payload: &[u8]) -> Option<u32> {
+    let size = u32::from_be_bytes(*payload.first_chunk()?) & 0x7FFF_FFFF;
+    (size != 0).then_some(size.min(MAX_MESSAGE_LEN))
+}
 
 /// The chunk type, the first two bits of a chunk (rtmp 5.3.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,6 +36,18 @@ pub enum Fmt {
     Type2 = 2,
     /// Type 3: no message header.
     Type3 = 3,
+}
+
+impl Fmt {
+    /// The type that the first two bits of a basic header name.
+    fn of(first: u8) -> Fmt {
+        match first >> 6 {
+            0 => Fmt::Type0,
+            1 => Fmt::Type1,
+            2 => Fmt::Type2,
+            _ => Fmt::Type3,
+        }
+    }
 }
 
 /// A chunk header exactly as it stood on the wire.
@@ -168,112 +197,4 @@ pub enum ChunkErrorKind {
         /// What is allowed.
         limit: u64,
     },
-}
-
-/// Reads a chunk stream: tolerant and talkative. Set Chunk Size and Abort take effect inside it; every message is reported all the same.
-#[derive(Debug)]
-pub struct ChunkReader {
-    limits: Limits,
-    quirks: Quirks,
-    report_chunks: bool,
-    chunk_size: u32,
-}
-
-impl ChunkReader {
-    /// A reader at the default chunk size; `offset` is what the offsets of headers and notes begin with, in bytes.
-    pub fn new(limits: Limits, quirks: Quirks, offset: u64) -> ChunkReader {
-        let _ = offset;
-        ChunkReader { limits, quirks, report_chunks: false, chunk_size: DEFAULT_CHUNK_SIZE }
-    }
-
-    /// Whether each chunk header becomes an event of its own, before the message it completes.
-    pub fn report_chunks(&mut self, on: bool) {
-        self.report_chunks = on;
-    }
-
-    /// The chunk size in force, in bytes.
-    pub fn chunk_size(&self) -> u32 {
-        self.chunk_size
-    }
-
-    /// Payload bytes held of unfinished messages.
-    pub fn held_bytes(&self) -> usize {
-        let _ = (self.limits, self.quirks);
-        0
-    }
-
-    /// The next event; consumes from the front of `input`. `None`: more bytes are needed (all of `input` is consumed then, header fragments are kept inside).
-    ///
-    /// # Errors
-    /// When the stream cannot be read further; every later call returns the same error.
-    pub fn read<'a>(&'a mut self, input: &mut &'a [u8]) -> Result<Option<ReadEvent<'a>>, ChunkError> {
-        let _ = input;
-        panic!("skeleton")
-    }
-
-    /// The next payload slice, storing none; control messages 1 and 2 still take effect. For load.
-    ///
-    /// # Errors
-    /// As [`ChunkReader::read`].
-    pub fn skim<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Slice<'a>>, ChunkError> {
-        let _ = input;
-        panic!("skeleton")
-    }
-}
-
-/// Writes chunks as good peers do: the shortest header that is right, type 3 continuations, extended timestamps repeated.
-#[derive(Debug, Clone)]
-pub struct ChunkWriter {
-    chunk_size: u32,
-}
-
-impl Default for ChunkWriter {
-    fn default() -> ChunkWriter {
-        ChunkWriter { chunk_size: DEFAULT_CHUNK_SIZE }
-    }
-}
-
-impl ChunkWriter {
-    /// The chunk size in force, in bytes.
-    pub fn chunk_size(&self) -> u32 {
-        self.chunk_size
-    }
-
-    /// Appends the message to `out`. `header.len` is ignored, `payload.len()` is written. `fmt` forces the type of the first chunk where state allows
-    /// it (the fields it lacks must then equal the state, else type 0 is written). A Set Chunk Size message takes effect right after itself.
-    pub fn write(&mut self, out: &mut Vec<u8>, header: MessageHeader, payload: &[u8], fmt: Option<Fmt>) {
-        let _ = (out, header, payload, fmt);
-        panic!("skeleton")
-    }
-}
-
-/// A chunk that is written field by field, right or wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RawChunk {
-    /// The two bits.
-    pub fmt: u8,
-    /// Chunk stream id.
-    pub csid: u32,
-    /// Bytes of the basic header, 1 to 3; `None`: the shortest.
-    pub basic_len: Option<u8>,
-    /// The 24-bit timestamp or delta. `None`: what `ext` or type needs (0xFFFFFF with `ext`, else absent in type 3 and 0 otherwise).
-    pub timestamp: Option<u32>,
-    /// The length field; `None`: the payload's length (types 0 and 1), absent otherwise.
-    pub len: Option<u32>,
-    /// The type field, in types 0 and 1.
-    pub type_id: Option<u8>,
-    /// The message stream id, in type 0.
-    pub msid: Option<u32>,
-    /// The extended timestamp; written wherever it is given.
-    pub ext: Option<u32>,
-    /// The payload of this chunk, any length.
-    pub payload: Vec<u8>,
-}
-
-impl RawChunk {
-    /// Appends exactly these fields to `out`.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        let _ = out;
-        panic!("skeleton")
-    }
 }
