@@ -231,11 +231,6 @@ impl Session {
         self.core.config.name = name;
     }
 
-    /// The stream name that publish and play will use from now on.
-    pub fn rename(&mut self, name: String) {
-        self.config.name = name;
-    }
-
     /// Sets the goal and queues what can be sent towards it. From where the session is: what was done by hand is not done again.
     /// To publish or play when the session already does, under another name or the other way round, is a further stream of the same connection.
     pub fn pursue(&mut self, now: Time, goal: Goal) {
