@@ -268,13 +268,14 @@ impl Run<'_> {
         deadline: Instant,
     ) -> Result<(), String> {
         let conn = self.conn(name)?;
-        let over = || conn.received() as f64 > to;
         let _ = self
             .ground
             .board
-            .watch(name, deadline, |log| match over() || log.last().is_some_and(is_end) {
+            .watch_all(deadline, |view| match conn.received() as f64 > to {
                 true => Look::<()>::Never,
-                false => Look::Wait,
+                false => view.log(name, &mut |log| {
+                    if log.last().is_some_and(is_end) { Look::Never } else { Look::Wait }
+                }),
             })
             .await;
         let received = conn.received() as f64;

@@ -309,14 +309,15 @@ impl<'a> Run<'a> {
         judged: bool,
     ) -> Result<(), Stop> {
         let now = Instant::now();
+        // Without a time of its own a branch is watched as long as the others are.
+        let customary =
+            branches.iter().map(|branch| self.ground.cx.times.of(judge::customary(&branch.condition.kind)));
+        let customary = customary.max().unwrap_or_default();
         let tries = branches.iter().map(|branch| {
-            let time = branch.within.or(within).unwrap_or_else(|| judge::customary(&branch.condition.kind));
+            let time = branch.within.or(within).map_or(customary, |time| self.ground.cx.times.of(time));
             let mut scope = scope.clone();
             let held = async move {
-                self.holds(&branch.condition, &mut scope, now + self.ground.cx.times.of(time))
-                    .await
-                    .ok()
-                    .map(|()| scope)
+                self.holds(&branch.condition, &mut scope, now + time).await.ok().map(|()| scope)
             };
             Some(Box::pin(held) as Boxed<'_, Option<Scope>>)
         });

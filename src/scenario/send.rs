@@ -12,7 +12,7 @@ use crate::net::conn::{Conn, Direction, Seen};
 use crate::notation::expr::{MessageExpr, SendFields, TsExpr};
 use crate::wire::chunk::{Fmt, RawChunk};
 use crate::wire::handshake::{Block, Schema, Signer};
-use crate::wire::message::Message;
+use crate::wire::message::{Message, type_id};
 use crate::wire::session::Fields;
 
 /// The version word of a signed C1 where none is given (spec notes 2.2).
@@ -193,7 +193,10 @@ impl Run<'_> {
         let conn = self.ground.board.conn(name)?;
         let window = conn.log(|log| {
             log.iter().rev().find_map(|entry| match &entry.seen {
-                Seen::Message(header, payload) if entry.direction == Direction::Received => {
+                Seen::Message(header, payload)
+                    if entry.direction == Direction::Received
+                        && header.type_id == type_id::WINDOW_ACK_SIZE =>
+                {
                     match Message::decode(header.type_id, payload) {
                         Ok(Message::WindowAckSize(n)) => Some(f64::from(n)),
                         _ => None,

@@ -538,8 +538,8 @@ impl Core {
             Message::Acknowledgement(count) => self.flow.acknowledged(*count),
             Message::WindowAckSize(window) => self.flow.peer_window = Some(*window),
             Message::SetPeerBandwidth { size, limit } => {
-                // rtmp 5.4.5: answered when the size is not the one announced last.
-                if self.flow.limit(*size, *limit) && self.config.acks {
+                // rtmp 5.4.5: answered when the size is not the one announced last; a window that was asked for stays.
+                if self.flow.limit(*size, *limit) && self.config.acks && self.config.window.is_none() {
                     self.queue(&Message::WindowAckSize(*size));
                 }
             }
@@ -568,7 +568,13 @@ impl Core {
     }
 
     fn encode(&mut self, out: &mut Vec<u8>, message: &Message, fields: Fields) {
-        let (csid, on_stream) = customary(message);
+        // A payload made by hand goes where good peers put what it decodes to.
+        let decoded = match message {
+            Message::Unknown { type_id, payload } => Message::decode(*type_id, payload).ok(),
+            _ => None,
+        };
+        let meaning = decoded.as_ref().unwrap_or(message);
+        let (csid, on_stream) = customary(meaning);
         let msid = fields.msid.unwrap_or_else(|| self.pursuit.msid.filter(|_| on_stream).unwrap_or(0));
         let header = MessageHeader {
             csid: fields.csid.unwrap_or(csid),
@@ -589,7 +595,7 @@ impl Core {
             }
         }
         self.flow.sent += (out.len() - before) as u64;
-        match message {
+        match meaning {
             Message::WindowAckSize(window) => self.flow.window_sent = Some(*window),
             Message::Command(command) if !self.server => self.pursuit.sent(command, header.msid),
             _ => {}
@@ -614,6 +620,8 @@ fn customary(message: &Message) -> (u32, bool) {
         Message::Audio(_) => (4, true),
         Message::Data(..) => (5, true),
         Message::Video(_) => (6, true),
+        Message::Unknown { type_id: type_id::COMMAND_AMF0 | type_id::COMMAND_AMF3, .. } => (3, false),
+        Message::Unknown { type_id: ..=type_id::SET_PEER_BANDWIDTH, .. } => (2, false),
         Message::Aggregate(_) | Message::Unknown { .. } => (7, true),
     }
 }
