@@ -1,6 +1,10 @@
 //! One function a fuzz target, for `fuzz/` and for tests on stable.
 
+use crate::notation::{self, eval::Env};
+use crate::scenario::check::{self, Known};
+use crate::scenario::clauses::Clauses;
 use crate::wire::amf0;
+use crate::wire::chunk::MessageHeader;
 
 /// Any bytes as AMF0: read or refused; what was read can be written, reads again, and is then written alike.
 ///
@@ -18,4 +22,31 @@ pub fn amf0(bytes: &[u8]) {
         amf0::decode_all(&once).unwrap_or_else(|e| panic!("{e} in {once:02x?}, written for {values:?}"));
     amf0::encode_all(&again, &mut twice);
     assert_eq!(once, twice);
+}
+
+/// Any text as a scenario and as a message: read or refused with a place inside it, and what is read makes its bytes or is refused for a reason.
+///
+/// # Panics
+/// When that does not hold.
+pub fn scenario_text(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let known = Known { clauses: Clauses::built_in(), faults: &[] };
+    if let Err(errors) = check::read("fuzz", &text, known) {
+        assert!(!errors.is_empty());
+        for error in errors {
+            assert!(error.render("fuzz.scn", &text).starts_with("fuzz.scn:"));
+            assert!(error.pos.line as usize <= text.matches('\n').count() + 1, "{error}");
+        }
+    }
+    let Ok((message, _)) = notation::parse(&text) else { return };
+    let Ok((type_id, payload)) = Env::new(1).message(&message) else { return };
+    // A few words make megabytes, and three times as much text.
+    if payload.len() > 1 << 16 {
+        return;
+    }
+    let header = MessageHeader { csid: 3, timestamp: 0, len: 0, type_id, msid: 0 };
+    let printed = notation::print_payload(&header, &payload);
+    let (again, _) =
+        notation::parse(&printed).unwrap_or_else(|error| panic!("{}", error.render("", &printed)));
+    assert_eq!(Env::new(2).message(&again), Ok((type_id, payload)), "{printed}");
 }

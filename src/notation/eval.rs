@@ -510,3 +510,89 @@ pub fn customary_csid(type_id: u8) -> u32 {
         _ => 5,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notation::parse::Parser;
+
+    fn env() -> Env {
+        let mut env = Env::new(7);
+        env.set("n", 5u32);
+        env.set("s", "text");
+        env.set("b", vec![0xab, 0xcd]);
+        env
+    }
+
+    fn payload(text: &str) -> Result<Vec<u8>> {
+        let payload = Parser::new(text).unwrap().payload().unwrap_or_else(|e| panic!("{text}: {e}"));
+        env().payload(&payload)
+    }
+
+    #[test]
+    fn payloads() {
+        let rows: &[(&str, &[u8])] = &[
+            (r#"hex "17 01" text "a{n}{s}\xff""#, b"\x17\x01a5text\xff"),
+            ("fill(0xAA, 3) fill(-1, 1) fill(9, -4)", &[0xaa, 0xaa, 0xaa, 0xff]),
+            ("be16(0x10203) be24($n) be32(-2) le32(1)", &[2, 3, 0, 0, 5, 255, 255, 255, 254, 1, 0, 0, 0]),
+            (
+                "be32($n-6) be32(nan) f64(-0.5)",
+                &[255, 255, 255, 255, 0, 0, 0, 0, 0xbf, 0xe0, 0, 0, 0, 0, 0, 0],
+            ),
+            (r#"amf0("{s}", $n, null)"#, b"\x02\0\x04text\0\x40\x14\0\0\0\0\0\0\x05"),
+            (
+                "amf0({k: raw($b)}, [true], ecma{})",
+                b"\x03\0\x01k\xab\xcd\0\0\x09\x0a\0\0\0\x01\x01\x01\x08\0\0\0\0\0\0\x09",
+            ),
+            (r#"amf0(amf3(5), amf3(hex "0c"), typed "C" {})"#, b"\x11\x04\x05\x11\x0c\x10\0\x01C\0\0\x09"),
+            ("repeat(2, $b hex \"00\") repeat(1e12, hex \"\")", &[0xab, 0xcd, 0, 0xab, 0xcd, 0]),
+            ("cut(hex \"00 01 02 03\", 1, 3) cut($b, 1, 99) cut($b, 5, 1)", &[1, 2, 0xcd]),
+            ("wire(SetChunkSize 4096 ts=1)", &[2, 0, 0, 1, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 16, 0]),
+        ];
+        for (text, bytes) in rows {
+            assert_eq!(payload(text).as_deref(), Ok(*bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn mistakes() {
+        let unbound = |name: &str| EvalError::Unbound(name.into());
+        let rows = [
+            ("$x", unbound("x")),
+            ("fill(0, $x)", unbound("x")),
+            ("text \"{x}\"", unbound("x")),
+            ("$n", EvalError::Kind("n".into(), "bytes")),
+            ("be16($s)", EvalError::Kind("s".into(), "a number")),
+            ("amf0($b)", EvalError::Kind("b".into(), "a value; write raw(…)")),
+            ("amf0(amf3(ref(1)))", EvalError::Amf3("ref(1)".into())),
+            ("fill(0, 33554433)", EvalError::TooLong),
+            ("random(1e300)", EvalError::TooLong),
+            ("repeat(1e9, $b)", EvalError::TooLong),
+            ("cut(fill(0, 3e7), 0, 1) cut(fill(0, 3e7), 0, 1)", EvalError::TooLong),
+            ("avc.key(1e9)", EvalError::TooLong),
+            ("wire(video fill(0, 2e7))", EvalError::TooLong),
+        ];
+        for (text, error) in rows {
+            assert_eq!(payload(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bytes() {
+        let random = Payload(vec![Piece::Random(Expr::Literal(Value::Number(20.0)))]);
+        let (mut a, mut b, mut c) = (Env::new(1), Env::new(1), Env::new(2));
+        let first = a.payload(&random).unwrap();
+        assert_eq!(b.payload(&random).unwrap(), first);
+        assert_ne!(c.payload(&random).unwrap(), first);
+        assert_ne!(a.payload(&random).unwrap(), first);
+    }
+
+    #[test]
+    fn media_differ_from_piece_to_piece() {
+        let frames = payload("cut(aac.frame(50) aac.frame(50), 0, 50)").unwrap();
+        let both = payload("aac.frame(50) aac.frame(50)").unwrap();
+        assert_eq!(both.len(), 100);
+        assert_eq!(both[..50], frames);
+        assert_ne!(both[..50], both[50..]);
+    }
+}

@@ -308,3 +308,101 @@ fn glob(parts: &[BString], text: &BStr) -> bool {
     }
     rest.len() >= last.len() && rest.ends_with(last) && (!before.is_empty() || rest.len() == last.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notation::parse::Parser;
+
+    /// Whether the message that a text says is what a pattern says, and what `$x` is then.
+    fn tried(pattern: &str, message: &str, env: &mut Env) -> bool {
+        let pat = Parser::new(pattern)
+            .and_then(|mut p| p.message_pat())
+            .unwrap_or_else(|e| panic!("{pattern}: {e}"));
+        let (message, fields) = crate::notation::parse(message).unwrap();
+        let (type_id, payload) = env.message(&message).unwrap();
+        let mut number = |n: &Option<Expr>| n.as_ref().map_or(0, |n| env.u32(n).unwrap());
+        let (csid, msid) = (number(&fields.csid), number(&fields.msid));
+        let timestamp = match &fields.ts {
+            Some(TsExpr::At(n) | TsExpr::After(n)) => env.u32(n).unwrap(),
+            None => 0,
+        };
+        let header = MessageHeader { csid, timestamp, len: payload.len() as u32, type_id, msid };
+        pat.matches(&header, &payload, Message::decode(type_id, &payload).ok().as_ref(), env)
+    }
+
+    #[test]
+    fn patterns_over_messages() {
+        let rows = [
+            ("SetChunkSize 4096", "SetChunkSize 4096", true),
+            ("SetChunkSize 1..9", "SetChunkSize 10", false),
+            ("SetChunkSize", "Abort 4", false),
+            ("SetPeerBandwidth _ (hard | dynamic)", "SetPeerBandwidth 1 soft", false),
+            ("SetPeerBandwidth 1 !soft", "SetPeerBandwidth 1 dynamic", true),
+            ("StreamBegin 1", "StreamBegin 1", true),
+            ("StreamBegin", "StreamEof 1", false),
+            ("SetBufferLength 1 $x", "SetBufferLength 1 3000", true),
+            ("UserControl 26", "UserControl 26 hex \"00\"", true),
+            ("message type=(3 | 5)", "WindowAckSize 1", true),
+            ("message type=3", "WindowAckSize 1", false),
+            ("audio len=2 msid=1 csid=4 ts=9", "audio hex \"af 01\" msid=1 csid=4 ts=9", true),
+            ("audio ts=10", "audio hex \"af 01\" ts=9", false),
+            ("audio hex \"af 01\"", "audio hex \"af 01\"", true),
+            ("audio hex \"af 01\"", "audio hex \"af 02\"", false),
+            ("audio", "video hex \"17\"", false),
+            ("coded", "audio aac.frame(9)", true),
+            ("coded", "audio aac.header", false),
+            ("f(1, null)", "f(1, null)", true),
+            ("f(1, null)", "amf3 f(1, null)", true),
+            ("f(1)", "f(1, null)", false),
+            ("f(1, ...)", "f(1, null)", true),
+            ("f(1, null, ...)", "f(1)", false),
+            ("command(\"on*\", ...)", "onStatus(0, null)", true),
+            ("command(\"on*us\", ...)", "onStatus(0, null)", true),
+            ("command(\"on*a\", ...)", "onStatus(0, null)", false),
+            ("command(\"*\" , ...)", "x()", true),
+            ("command(\"a*a\", ...)", "a()", false),
+            ("command(\"\\*\", ...)", "x()", false),
+            ("f(1, \"x\")", "f(1, long(\"x\"))", true),
+            ("f(1, \"x\")", "f(1, xml(\"x\"))", false),
+            ("f(nan)", "f(nan)", true),
+            ("f(1, {a: 1, ...})", "f(1, ecma{b: 2, a: 1})", true),
+            ("f(1, {a: 1})", "f(1, {b: 2, a: 1})", false),
+            ("f(1, {a: _, c: _, ...})", "f(1, {b: 2, a: 1})", false),
+            ("f(1, {...})", "f(1, typed \"C\" {})", true),
+            ("f(1, {...})", "f(1, null)", false),
+            ("f(1, [1, ...])", "f(1, [1, 2])", true),
+            ("f(1, [1])", "f(1, [1, 2])", false),
+            ("f(1, {a: 5})", "amf3 f(1, amf3({a: 5}))", true),
+            ("f(1, !null)", "f(1, null)", false),
+            ("f(1, 2 | 3)", "f(1, 3)", true),
+            ("data(\"onMetaData\", {width: 1..9, ...})", "data(\"onMetaData\", ecma{width: 5})", true),
+            ("f(1, 4294967290..5)", "f(1, 2)", true),
+            ("f(1, 4294967290..5)", "f(1, 6)", false),
+        ];
+        for (pattern, message, holds) in rows {
+            assert_eq!(tried(pattern, message, &mut Env::new(1)), holds, "{pattern} over {message}");
+        }
+    }
+
+    #[test]
+    fn variables_bind_when_the_whole_pattern_holds() {
+        let mut env = Env::new(1);
+        assert!(!tried("f($x, 2)", "f(7, 3)", &mut env));
+        assert_eq!(env.get("x"), None);
+        assert!(!tried("f($x, $x)", "f(7, 3)", &mut env));
+        assert!(tried("f($x, $x)", "f(7, 7)", &mut env));
+        assert_eq!(env.get("x"), Some(&Bound::from(7.0)));
+        assert!(!tried("f($x)", "f(8)", &mut env));
+        assert!(tried("f($x+20)", "f(27)", &mut env));
+        assert!(tried("f($x-8)", "f(4294967295)", &mut env));
+        assert!(!tried("f($y+1)", "f(1)", &mut env));
+        assert!(!tried("f($y = 1..9)", "f(10)", &mut env));
+        assert!(tried("f($y = 1..9, $y..$y+3)", "f(9, 12)", &mut env));
+        assert_eq!(env.get("y"), Some(&Bound::from(9.0)));
+        assert!(!tried("f($x..$x+5)", "f(13)", &mut env));
+        // What an alternative bound before it failed is forgotten.
+        assert!(tried("f([$z, 1] | [_, 2])", "f([5, 2])", &mut env));
+        assert_eq!(env.get("z"), None);
+    }
+}

@@ -256,7 +256,10 @@ mod tests {
                 "rtmp/1/1\tMUST\tsever\tinterop\tIt does.\t",
                 "2:15: unknown role 'sever'; did you mean 'server'?",
             ),
-            ("rtmp/1/1\tMUST\tserver\thigh\tIt does.\t", "2:22: unknown severity 'high'"),
+            (
+                "rtmp/1/1\tMUST\tserver\thigh\tIt does.\t",
+                "2:22: unknown severity 'high'; expected one of cosmetic interop security",
+            ),
             ("rtmp/1/1\tMUST\tserver\tinterop\t\t", "2:30: expected a sentence"),
             (
                 "rtmp/1/1\tMUST\tserver\tinterop\tIt does.\tlater",

@@ -163,3 +163,138 @@ fn chunk(field: ChunkField, pat: &Pat, header: &ChunkHeader, trial: &mut Trial<'
     };
     n.is_some_and(|n| trial.number(pat, n))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notation::eval::Bound;
+    use crate::notation::parse::Parser;
+    use crate::wire::chunk::{Fmt, MessageHeader};
+    use crate::wire::note::{Note, NoteKind};
+
+    fn pattern(text: &str) -> Pattern {
+        Parser::new(text).and_then(|mut p| p.pattern()).unwrap_or_else(|e| panic!("{text}: {e}"))
+    }
+
+    fn arrivals() -> Vec<(&'static str, Seen)> {
+        let header = |type_id| MessageHeader { csid: 4, timestamp: 9, len: 2, type_id, msid: 1 };
+        let chunk = ChunkHeader {
+            offset: 0,
+            fmt: Fmt::Type1,
+            csid: 64,
+            basic_len: 2,
+            timestamp: Some(20),
+            len: Some(2),
+            type_id: Some(8),
+            msid: None,
+            ext: None,
+            first: true,
+            payload_len: 2,
+        };
+        let note = Note { kind: NoteKind::BackwardDelta, offset: 0, csid: 3, value: 1 };
+        vec![
+            ("S0", Seen::Version(3)),
+            ("S1", Seen::Hello(Block::new(1, 0, &[7]))),
+            ("S2", Seen::Answer(Block::new(5, 6, &[1, 2]))),
+            ("chunk", Seen::Chunk(chunk)),
+            ("audio", Seen::Message(header(8), vec![0xaf, 1].into())),
+            ("note", Seen::Note(note)),
+            ("fin", Seen::Closed(How::Fin)),
+            ("rst", Seen::Closed(How::Rst)),
+            ("stuck", Seen::Stuck),
+        ]
+    }
+
+    #[test]
+    fn each_pattern_takes_what_it_says() {
+        let rows = [
+            ("S0", "S0"),
+            ("S0 3", "S0"),
+            ("S0 4", ""),
+            ("S1", "S1"),
+            ("S1 time=1 zero=0 random=hex \"07\"", "S1"),
+            ("S1 random=hex \"0708\"", ""),
+            ("S1 echo", ""),
+            ("S1 !copy", "S1"),
+            ("S1 digest=server", ""),
+            ("S1 !digest=server", "S1"),
+            ("S2 echo", "S2"),
+            ("S2 copy", ""),
+            ("S2 time=5 zero=1..9", "S2"),
+            ("chunk", "chunk"),
+            ("chunk fmt=1 csid=64 form=2 ts=20 len=2 type=8 first=true size=2", "chunk"),
+            ("chunk msid=0", ""),
+            ("chunk ext=_", ""),
+            ("audio | video", "audio"),
+            ("audio ts=9", "audio"),
+            ("note backward-delta", "note"),
+            ("note fresh-csid-fmt", ""),
+            ("closed", "fin rst"),
+            ("closed by fin", "fin"),
+            ("closed by rst", "rst"),
+            ("stuck", "stuck"),
+            ("unreadable", ""),
+            ("closed by rst | S0", "S0 rst"),
+            ("!(closed | chunk | S1 | S2 | note backward-delta)", "S0 audio stuck"),
+        ];
+        let c1 = Block::new(9, 9, &[1, 2]);
+        for (text, wanted) in rows {
+            let pattern = pattern(text);
+            let holds =
+                |seen: &Seen| pattern.matches(&Arrival::new(seen), Sent { c1: Some(&c1) }, &mut Env::new(1));
+            let taken: Vec<_> =
+                arrivals().iter().filter(|(_, seen)| holds(seen)).map(|(name, _)| *name).collect();
+            assert_eq!(taken.join(" "), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn signatures_of_the_digest_handshake() {
+        let mut c1 = Block::new(1, 0x8000_0702, &[3]);
+        let digest = c1.sign(Signer::Client, Schema::One);
+        let mut s1 = Block::new(1, 0x0400_0001, &[4]);
+        s1.sign(Signer::Server, Schema::One);
+        let mut s2 = Block::new(1, 2, &[5]);
+        s2.sign_answer(Signer::Server, &digest);
+        let (s1, s2) = (Seen::Hello(s1), Seen::Answer(s2));
+        let holds = |text: &str, seen: &Seen| {
+            pattern(text).matches(&Arrival::new(seen), Sent { c1: Some(&c1) }, &mut Env::new(1))
+        };
+        assert!(holds("S1 digest=server", &s1) && holds("S1 digest=server schema=1", &s1));
+        assert!(!holds("S1 digest=server schema=0", &s1));
+        assert!(
+            holds("S2 digest=server", &s2)
+                && !holds("S2 digest=server", &Seen::Answer(Block::new(1, 2, &[5])))
+        );
+    }
+
+    #[test]
+    fn alternatives_bind_alone() {
+        let mut env = Env::new(1);
+        let seen = Seen::Hello(Block::new(77, 1, &[7]));
+        let first = pattern("S1 time=$t zero=0 | S1 zero=$z");
+        assert!(first.matches(&Arrival::new(&seen), Sent::default(), &mut env));
+        assert_eq!((env.get("t"), env.get("z")), (None, Some(&Bound::from(1u32))));
+    }
+
+    #[test]
+    fn the_next_of_a_type() {
+        let message = |type_id| {
+            Seen::Message(MessageHeader { csid: 4, timestamp: 0, len: 0, type_id, msid: 0 }, vec![].into())
+        };
+        let rows = [
+            ("audio len=100", 8, true),
+            ("audio", 9, false),
+            ("coded", 9, true),
+            ("f(1)", 17, true),
+            ("f(1)", 18, false),
+            ("StreamBegin 1", 4, true),
+            ("message type=3", 3, true),
+            ("message type=3", 5, false),
+            ("audio | video", 9, true),
+        ];
+        for (text, type_id, same) in rows {
+            assert_eq!(pattern(text).same_type(&Arrival::new(&message(type_id))), same, "{text} {type_id}");
+        }
+    }
+}

@@ -271,8 +271,8 @@ impl Parser<'_> {
 
     fn block_test(&mut self) -> Result<BlockTest> {
         match self.word("a test")?.as_str() {
-            "echo" => return Ok(BlockTest::Echo),
-            "copy" => return Ok(BlockTest::Copy),
+            "echo" => Ok(BlockTest::Echo),
+            "copy" => Ok(BlockTest::Copy),
             "time" => {
                 self.sign("=")?;
                 self.one_pat().map(BlockTest::Time)

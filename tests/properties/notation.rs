@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
+use rtmp_bench::fuzzing;
 use rtmp_bench::notation::{self, eval::Env, expr::TsExpr};
-use rtmp_bench::scenario::syntax;
 use rtmp_bench::wire::chunk::MessageHeader;
 use rtmp_bench::wire::message::Message;
 
@@ -55,10 +55,7 @@ proptest! {
 
     #[test]
     fn any_text_is_read_or_refused(text in strange_text()) {
-        _ = notation::parse(&text);
-        for error in syntax::parse("strange", &text).err().into_iter().flatten() {
-            prop_assert!(error.render("strange.scn", &text).starts_with("strange.scn:"));
-        }
+        fuzzing::scenario_text(text.as_bytes());
     }
 }
 
@@ -66,9 +63,11 @@ proptest! {
 fn strange_text() -> impl Strategy<Value = String> {
     let words: Vec<&str> =
         include_str!("../../scenarios/README.md").split_inclusive(char::is_whitespace).collect();
+    let words = proptest::collection::vec(proptest::sample::select(words), 0..40);
     prop_oneof![
-        proptest::collection::vec(proptest::sample::select(words), 0..40)
-            .prop_map(|words| format!("scenario \"x\"\n{}", words.concat())),
+        words.clone().prop_map(|words| format!("scenario \"x\"\n{}", words.concat())),
+        (proptest::sample::select(vec!["f(", "audio ", "data(", "aggregate {"]), words)
+            .prop_map(|(head, words)| format!("{head}{}", words.concat())),
         any::<String>(),
     ]
 }
