@@ -3,6 +3,7 @@
 //! One pass and streaming: [`pcap`] lends packets, [`frame`] strips their headers, [`stream`] puts TCP back in order and hands bytes
 //! on as soon as they are in order, [`session`] reads RTMP from them. [`read`] joins the four.
 
+pub mod anonymise;
 pub mod frame;
 mod media;
 pub mod pcap;

@@ -641,6 +641,7 @@ impl Raw {
             first: Time::ZERO,
             last: Time::ZERO,
             began: [true; 2],
+            start: [None; 2],
             fin: [false; 2],
             rst: false,
             conflicts: 0,

@@ -118,6 +118,8 @@ pub struct Connection {
     pub last: Time,
     /// Whether the first byte of each direction is known for what it is, by SYN or by what answered it.
     pub began: [bool; 2],
+    /// The sequence number of the first byte of each direction.
+    pub start: [Option<u32>; 2],
     /// Whether each direction ended with FIN.
     pub fin: [bool; 2],
     /// Whether there was an RST.
@@ -201,15 +203,15 @@ impl<H: Handler> Streams<H> {
         self.opened
     }
 
-    /// Takes a segment.
-    pub fn segment(&mut self, s: &Segment<'_>) {
+    /// Takes a segment; the number of the connection that it belongs to.
+    pub fn segment(&mut self, s: &Segment<'_>) -> Option<u64> {
         let (key, side) = if s.from <= s.to { ((s.from, s.to), 0) } else { ((s.to, s.from), 1) };
         if self.flows.get(&key).is_some_and(|flow| flow.is_over(side, s)) {
             self.retire(key);
         }
         if !self.flows.contains_key(&key) {
             if !s.syn && s.len == 0 && self.retired.contains_key(&key) {
-                return;
+                return None;
             }
             if self.flows.len() >= MAX_CONNECTIONS {
                 self.end_idle();
@@ -220,10 +222,11 @@ impl<H: Handler> Streams<H> {
             *opened += 1;
             Flow::new(s, *opened - 1, retired.remove(&key).unwrap_or(0))
         });
+        let number = flow.connection.number;
         let was_closed = flow.is_closed();
         flow.take(side, s, &mut self.handler, &mut self.held);
         if !was_closed && flow.is_closed() {
-            self.closed.push_back((key, flow.connection.number));
+            self.closed.push_back((key, number));
         }
         if self.closed.len() > MAX_CLOSED
             && let Some((oldest, number)) = self.closed.pop_front()
@@ -231,6 +234,7 @@ impl<H: Handler> Streams<H> {
         {
             self.retire(oldest);
         }
+        Some(number)
     }
 
     /// Ends a connection; only its ends are remembered.
@@ -278,6 +282,7 @@ impl<S: Default> Flow<S> {
             first: s.time,
             last: s.time,
             began: [false; 2],
+            start: [None; 2],
             fin: [false; 2],
             rst: false,
             conflicts: 0,
@@ -429,6 +434,7 @@ impl<S: Default> Flow<S> {
         let (low, high) = if c.client <= c.server { (c.client, c.server) } else { (c.server, c.client) };
         (c.client, c.server) = if client == 0 { (low, high) } else { (high, low) };
         c.began = [self.sides[client].began, self.sides[1 - client].began];
+        c.start = [self.sides[client].base, self.sides[1 - client].base];
     }
 
     fn end<H: Handler<State = S>>(&mut self, handler: &mut H, held: &mut usize) {

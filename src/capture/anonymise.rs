@@ -1,0 +1,436 @@
+//! A capture written again so that it can be shown to others: what it says about people and places is replaced, lengths, times and structure stay.
+//!
+//! Kept are handshakes, chunk headers, control messages, the shape of commands and data, sequence headers and the first bytes of audio and
+//! video. All else becomes zeros, also what could not be decoded; other protocols keep the few bytes that name them. In commands and data each
+//! word of a text becomes another word of the same length, the same one throughout the file. Addresses are numbered. Packets are made anew
+//! as IP and TCP without options: nothing of link layers, tunnels and other protocols is taken over.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use super::frame::{Segment, Unwrapper};
+use super::pcap::{self, Source};
+use super::stream::{Connection, Direction, Handler, Hole, Streams};
+use crate::wire::amf0::Value;
+use crate::wire::chunk::{ChunkHeader, ChunkReader, Limits, MessageHeader, Quirks, ReadEvent};
+use crate::wire::handshake::BLOCK_LEN;
+use crate::wire::media::{Kind, kind};
+use crate::wire::message::{Message, type_id};
+use crate::wire::time::Time;
+
+/// C0, C1 and C2.
+const HANDSHAKE: u64 = 1 + 2 * BLOCK_LEN as u64;
+/// Bytes by which other protocols are named.
+const NAME: usize = 5;
+/// Bytes of a coded frame that are kept: frame type, codec or FourCC, packet type, composition time.
+const FRAME_HEAD: usize = 8;
+/// The longest sequence header that is kept.
+const MAX_HEADER: usize = 4096;
+/// Fields whose text is kept: it belongs to the protocol or to programs, not to people.
+const KEPT_FIELDS: [&[u8]; 9] =
+    [b"code", b"level", b"type", b"flashVer", b"fmsVer", b"encoder", b"mode", b"videocodecid", b"audiocodecid"];
+/// Words that are kept wherever they stand.
+const KEPT_WORDS: [&[u8]; 9] = [b"rtmp", b"rtmps", b"rtmpt", b"rtmpe", b"http", b"https", b"live", b"record", b"append"];
+
+/// Why a capture could not be written again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] pcap::Error),
+    /// The result cannot be written.
+    #[error(transparent)]
+    Write(#[from] io::Error),
+    /// It is the bytes of one direction and no capture.
+    #[error("a raw dump has no addresses and no packets to be written again")]
+    Raw,
+}
+
+/// Reads a capture twice and writes its TCP segments without what is personal, as pcap; how many.
+///
+/// # Errors
+/// When it cannot be read or the result not be written. A damaged file is written as far as it can be read.
+pub fn anonymise(path: &Path, out: &mut dyn Write) -> Result<u64, Error> {
+    let mut plans = Streams::new(Planner { plans: HashMap::new(), words: Words::default() });
+    each_segment(path, |s| {
+        plans.segment(s);
+        Ok(())
+    })?;
+    plans.finish_all();
+    let mut plans = plans.handler.plans;
+    let mut again = Streams::new(Nothing);
+    let mut addresses = Addresses::default();
+    let mut written = 0;
+    // pcap, microseconds, raw IP.
+    out.write_all(&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 101, 0, 0, 0])?;
+    each_segment(path, |s| {
+        let plan = again.segment(s).and_then(|number| plans.get_mut(&number));
+        let payload = plan.map_or_else(|| vec![0; s.payload.len()], |plan| plan.payload(s));
+        write_packet(out, s, &payload, &mut addresses)?;
+        written += 1;
+        Ok(())
+    })?;
+    Ok(written)
+}
+
+fn each_segment(path: &Path, mut take: impl FnMut(&Segment<'_>) -> Result<(), Error>) -> Result<(), Error> {
+    let Source::Packets(mut reader) = pcap::open(path)? else { return Err(Error::Raw) };
+    let mut unwrapper = Unwrapper::default();
+    let mut packets = 0u64;
+    loop {
+        match reader.packet() {
+            Ok(Some(packet)) => {
+                packets += 1;
+                if let Some(segment) = unwrapper.segment(packet) {
+                    take(&segment)?;
+                }
+            }
+            Err(e) if packets == 0 => return Err(e.into()),
+            Ok(None) | Err(_) => return Ok(()),
+        }
+    }
+}
+
+/// What is kept of a connection's bytes.
+struct Plan {
+    client: std::net::SocketAddr,
+    sides: [Kept; 2],
+}
+
+/// One direction: pieces by place, in order; what lies between them becomes zeros.
+struct Kept {
+    start: Option<u32>,
+    pieces: Vec<Piece>,
+    /// The place that the last segment had: sequence numbers wrap, places do not.
+    near: u64,
+}
+
+struct Piece {
+    at: u64,
+    len: u64,
+    /// `None`: as it stands in the capture.
+    bytes: Option<Vec<u8>>,
+}
+
+impl Plan {
+    /// The segment's payload as it is to be written.
+    fn payload(&mut self, s: &Segment<'_>) -> Vec<u8> {
+        let side = &mut self.sides[usize::from(s.from != self.client)];
+        let mut out = vec![0; s.payload.len()];
+        let Some(start) = side.start else { return out };
+        let seq = s.seq.wrapping_add(u32::from(s.syn));
+        let place = side.near as i64 + i64::from(seq.wrapping_sub(start.wrapping_add(side.near as u32)).cast_signed());
+        side.near = place.max(0) as u64;
+        let end = place + out.len() as i64;
+        let first = side.pieces.partition_point(|p| (p.at + p.len) as i64 <= place);
+        for piece in side.pieces[first..].iter().take_while(|p| (p.at as i64) < end) {
+            let (from, to) = ((piece.at as i64).max(place), ((piece.at + piece.len) as i64).min(end));
+            let range = (from - place) as usize..(to - place) as usize;
+            let source = match &piece.bytes {
+                Some(bytes) => &bytes[(from - piece.at as i64) as usize..(to - piece.at as i64) as usize],
+                None => &s.payload[range.clone()],
+            };
+            out[range].copy_from_slice(source);
+        }
+        out
+    }
+}
+
+/// Finds out what is kept.
+struct Planner {
+    plans: HashMap<u64, Plan>,
+    words: Words,
+}
+
+#[derive(Default)]
+struct Planning {
+    sides: [Reading; 2],
+}
+
+#[derive(Default)]
+struct Reading {
+    rtmp: bool,
+    /// Nothing more is understood.
+    lost: bool,
+    reader: Option<Box<ChunkReader>>,
+    pieces: Vec<Piece>,
+    /// Where the payload of each unfinished message lies, by chunk stream.
+    open: HashMap<u32, Vec<(u64, u64)>>,
+}
+
+impl Handler for Planner {
+    type State = Planning;
+
+    fn data(&mut self, state: &mut Planning, _: &Connection, direction: Direction, _: Time, offset: u64, bytes: &[u8]) {
+        let client_is_rtmp = state.sides[0].rtmp;
+        let side = &mut state.sides[direction as usize];
+        if offset == 0 {
+            side.rtmp = bytes.first() == Some(&3) || (direction == Direction::S2c && client_is_rtmp);
+            side.lost = !side.rtmp;
+            if side.lost {
+                side.keep(0, bytes.len().min(NAME) as u64);
+            }
+        }
+        if !side.lost {
+            side.read(offset, bytes, &self.words);
+        }
+    }
+
+    fn hole(&mut self, state: &mut Planning, _: &Connection, _: Time, hole: Hole) {
+        state.sides[hole.direction as usize].lost = true;
+    }
+
+    fn end(&mut self, state: Planning, of: Connection) {
+        let mut starts = of.start.into_iter();
+        let sides = state.sides.map(|side| Kept { start: starts.next().flatten(), pieces: side.pieces, near: 0 });
+        self.plans.insert(of.number, Plan { client: of.client, sides });
+    }
+}
+
+impl Reading {
+    fn keep(&mut self, at: u64, len: u64) {
+        match self.pieces.last_mut() {
+            Some(last) if last.bytes.is_none() && last.at + last.len == at => last.len += len,
+            _ => self.pieces.push(Piece { at, len, bytes: None }),
+        }
+    }
+
+    fn read(&mut self, offset: u64, bytes: &[u8], words: &Words) {
+        let handshake = HANDSHAKE.saturating_sub(offset).min(bytes.len() as u64);
+        if handshake > 0 {
+            self.keep(offset, handshake);
+        }
+        let mut reader = self.reader.take().unwrap_or_else(|| {
+            let mut reader = ChunkReader::new(Limits::default(), Quirks::default(), HANDSHAKE);
+            reader.report_chunks(true);
+            Box::new(reader)
+        });
+        let mut rest = &bytes[handshake as usize..];
+        loop {
+            let mut left = rest;
+            let event = reader.read(&mut left);
+            rest = &rest[rest.len() - left.len()..];
+            match event {
+                Ok(Some(ReadEvent::Chunk(header))) => self.chunk(&header),
+                Ok(Some(ReadEvent::Message(header, payload))) => self.message(header, payload, words),
+                Ok(Some(ReadEvent::Note(_))) => {}
+                Ok(None) => break,
+                Err(_) => {
+                    self.lost = true;
+                    break;
+                }
+            }
+        }
+        self.reader = Some(reader);
+        self.pieces_in_order();
+    }
+
+    fn chunk(&mut self, header: &ChunkHeader) {
+        let fields = [11, 7, 3, 0][header.fmt as usize] + if header.ext.is_some() { 4 } else { 0 };
+        let len = u64::from(header.basic_len) + fields;
+        self.pieces.push(Piece { at: header.offset, len, bytes: None });
+        let open = self.open.entry(header.csid).or_default();
+        if header.first {
+            open.clear();
+        }
+        open.push((header.offset + len, u64::from(header.payload_len)));
+    }
+
+    fn message(&mut self, header: MessageHeader, payload: &[u8], words: &Words) {
+        let mut at = 0;
+        let kept = kept_payload(header.type_id, payload, words);
+        for (place, len) in self.open.remove(&header.csid).unwrap_or_default() {
+            let end = (at + len as usize).min(kept.len());
+            if at < end {
+                self.pieces.push(Piece { at: place, len: (end - at) as u64, bytes: Some(kept[at..end].to_vec()) });
+            }
+            at += len as usize;
+        }
+    }
+
+    /// A message's payload is known behind later chunk headers: the pieces of one read are put in order.
+    fn pieces_in_order(&mut self) {
+        let sorted = self.pieces.is_sorted_by_key(|p| p.at);
+        if !sorted {
+            self.pieces.sort_by_key(|p| p.at);
+        }
+    }
+}
+
+/// The payload as it is to be written; where it is shorter, zeros follow.
+fn kept_payload(type_id: u8, payload: &[u8], words: &Words) -> Vec<u8> {
+    match type_id {
+        1..=6 => payload.to_vec(),
+        type_id::AUDIO | type_id::VIDEO => payload[..media_head(type_id, payload)].to_vec(),
+        type_id::AGGREGATE => aggregate(payload),
+        type_id::COMMAND_AMF0 | type_id::DATA_AMF0 | type_id::COMMAND_AMF3 | type_id::DATA_AMF3 => {
+            values(type_id, payload, words).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// How many bytes of audio or video are kept.
+fn media_head(type_id: u8, payload: &[u8]) -> usize {
+    let most = match kind(type_id, payload) {
+        Some(Kind::Header) if payload.len() <= MAX_HEADER => payload.len(),
+        _ if type_id == type_id::AUDIO && payload.first().is_some_and(|b| b >> 4 != 9) => 2,
+        _ => FRAME_HEAD,
+    };
+    most.min(payload.len())
+}
+
+/// The heads and back pointers of the parts, and the first bytes of their audio and video (rtmp 7.1.6).
+fn aggregate(payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; payload.len()];
+    let mut at = 0;
+    while let Some(&[type_id, a, b, c, ..]) = payload.get(at..at + 11) {
+        let len = u32::from_be_bytes([0, a, b, c]) as usize;
+        let (body, end) = (at + 11, (at + 11 + len).min(payload.len()));
+        out[at..body].copy_from_slice(&payload[at..body]);
+        if matches!(type_id, type_id::AUDIO | type_id::VIDEO) {
+            let head = media_head(type_id, &payload[body..end]);
+            out[body..body + head].copy_from_slice(&payload[body..body + head]);
+        }
+        at = (end + 4).min(payload.len());
+        out[end..at].copy_from_slice(&payload[end..at]);
+    }
+    out
+}
+
+/// A command or data message with other words in its texts; `None` where its bytes cannot be made again.
+fn values(type_id: u8, payload: &[u8], words: &Words) -> Option<Vec<u8>> {
+    let mut message = Message::decode(type_id, payload).ok()?;
+    let mut same = Vec::new();
+    message.encode(&mut same);
+    if same != payload {
+        return None;
+    }
+    match &mut message {
+        Message::Command(command) => command.args.iter_mut().all(|v| words.replace(v)),
+        Message::Data(_, values) => {
+            let names = 1 + usize::from(values.first().is_some_and(|v| v.as_text().is_some_and(|t| t.starts_with(b"@"))));
+            values.iter_mut().skip(names).all(|v| words.replace(v))
+        }
+        _ => false,
+    }
+    .then_some(())?;
+    let mut out = Vec::new();
+    message.encode(&mut out);
+    (out.len() == payload.len()).then_some(out)
+}
+
+/// Other words for words: the same for the same in one run, and not to be guessed from outside.
+#[derive(Default)]
+struct Words {
+    key: RandomState,
+}
+
+impl Words {
+    /// Replaces the texts in a value; `false` where it has parts that are not looked into.
+    fn replace(&self, value: &mut Value) -> bool {
+        match value {
+            Value::String(s) | Value::LongString(s) | Value::Xml(s) => {
+                self.text(s);
+                true
+            }
+            Value::Object(fields) | Value::EcmaArray(fields) | Value::Typed { fields, .. } => fields
+                .iter_mut()
+                .all(|(name, v)| (KEPT_FIELDS.contains(&name.as_slice()) && v.as_text().is_some()) || self.replace(v)),
+            Value::StrictArray(values) => values.iter_mut().all(|v| self.replace(v)),
+            Value::Amf3(_) => false,
+            _ => true,
+        }
+    }
+
+    fn text(&self, text: &mut [u8]) {
+        for word in text.split_mut(|b| !b.is_ascii_alphanumeric() && b.is_ascii()) {
+            if KEPT_WORDS.contains(&&*word) {
+                continue;
+            }
+            let mut state = self.key.hash_one(&*word);
+            for byte in word {
+                state = self.key.hash_one(state);
+                let (first, n) = if byte.is_ascii_digit() { (b'0', 10) } else { (b'a', 26) };
+                *byte = first + (state % n) as u8;
+            }
+        }
+    }
+}
+
+/// Addresses numbered in the order of their first packets.
+#[derive(Default)]
+struct Addresses {
+    known: HashMap<IpAddr, u32>,
+}
+
+impl Addresses {
+    fn of(&mut self, address: IpAddr) -> IpAddr {
+        let next = self.known.len() as u32 + 1;
+        let n = *self.known.entry(address).or_insert(next);
+        match address {
+            IpAddr::V4(_) => Ipv4Addr::from(0x0a00_0000 | (n & 0x00ff_ffff)).into(),
+            IpAddr::V6(_) => Ipv6Addr::from(0xfd00_u128 << 112 | u128::from(n)).into(),
+        }
+    }
+}
+
+/// Writes a segment as a packet of raw IP.
+fn write_packet(out: &mut dyn Write, s: &Segment<'_>, payload: &[u8], addresses: &mut Addresses) -> io::Result<()> {
+    let (from, to) = (addresses.of(s.from.ip()), addresses.of(s.to.ip()));
+    let flags = u8::from(s.fin) | u8::from(s.syn) << 1 | u8::from(s.rst) << 2 | u8::from(s.ack.is_some()) << 4;
+    let mut tcp = [s.from.port().to_be_bytes(), s.to.port().to_be_bytes()].concat();
+    tcp.extend(s.seq.to_be_bytes());
+    tcp.extend(s.ack.unwrap_or(0).to_be_bytes());
+    tcp.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    let len = 20 + s.len;
+    let mut packet = match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => ipv4(from, to, 20 + len),
+        (from, to) => ipv6(from, to, len),
+    };
+    let wire_len = (packet.len() + len) as u32;
+    packet.extend(tcp);
+    packet.extend(payload);
+    let micros = s.time.as_micros();
+    for word in [(micros / 1_000_000) as u32, (micros % 1_000_000) as u32, packet.len() as u32, wire_len] {
+        out.write_all(&word.to_le_bytes())?;
+    }
+    out.write_all(&packet)
+}
+
+fn ipv4(from: Ipv4Addr, to: Ipv4Addr, total: usize) -> Vec<u8> {
+    // As segmentation offload does it: 0 where 16 bits are too few.
+    let total = u16::try_from(total).unwrap_or(0).to_be_bytes();
+    let mut header = vec![0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, 6, 0, 0];
+    header.extend(from.octets());
+    header.extend(to.octets());
+    let sum: u32 = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    header
+}
+
+fn ipv6(from: IpAddr, to: IpAddr, len: usize) -> Vec<u8> {
+    let octets = |a: IpAddr| match a {
+        IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
+        IpAddr::V6(a) => a.octets(),
+    };
+    let len = u16::try_from(len).unwrap_or(0).to_be_bytes();
+    let mut header = vec![0x60, 0, 0, 0, len[0], len[1], 6, 64];
+    header.extend(octets(from));
+    header.extend(octets(to));
+    header
+}
+
+/// The second pass asks only which connection a segment belongs to.
+struct Nothing;
+
+impl Handler for Nothing {
+    type State = ();
+    fn data(&mut self, (): &mut (), _: &Connection, _: Direction, _: Time, _: u64, _: &[u8]) {}
+    fn hole(&mut self, (): &mut (), _: &Connection, _: Time, _: Hole) {}
+    fn end(&mut self, (): (), _: Connection) {}
+}
