@@ -224,3 +224,81 @@ fn ffmpeg_decodes(path: &Path) {
     };
     assert!(out.status.success(), "{}", stderr(&out));
 }
+
+/// The two raw dumps of one session as packets: it has aggregate messages.
+fn of_raw_dumps() -> Vec<Packet> {
+    let mut all =
+        vec![Packet::new(0, 99, SYN, &[]), Packet { ack: 100, ..Packet::new(1, 499, SYN | ACK, &[]) }];
+    for (side, name, mut seq) in
+        [(0, "pub-ustream-flash10-client.bin", 100u32), (1, "pub-ustream-flash10-server.bin", 500)]
+    {
+        for piece in std::fs::read(shipped(name)).expect("a dump").chunks(1400) {
+            all.push(Packet::new(side, seq, ACK, piece));
+            seq += piece.len() as u32;
+        }
+    }
+    all
+}
+
+#[test]
+fn an_anonymised_capture_has_the_same_structure_and_no_names() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = |path: &str| -> Value {
+        let out = inspect(&[path, "--show-secrets", "-o", "json"]);
+        serde_json::from_slice(&out.stdout).expect("JSON")
+    };
+    let mut sessions = 0;
+    let rebuilt = file(&folder, "rebuilt.pcap", &pcap(&of_raw_dumps()));
+    let shipped_files =
+        std::fs::read_dir(shipped("")).expect("captures/").map(|entry| entry.expect("an entry").path());
+    for path in shipped_files.chain([rebuilt]) {
+        let path = path.to_string_lossy().into_owned();
+        if !(path.ends_with(".pcap") || path.ends_with(".pcapng")) {
+            continue;
+        }
+        let shown = folder.path().join("shown.pcap").to_string_lossy().into_owned();
+        let out = inspect(&[&path, "--anonymise", &shown]);
+        assert_eq!(out.status.code(), Some(0), "{path}: {}", stderr(&out));
+        let bytes = std::fs::read(&shown).expect("written");
+        for secret in [&b"s3cr"[..], b"cam1", b"cam2", b"/gst1", &[127, 0, 0, 1], b"127.0.0.1"] {
+            assert!(
+                !bytes.windows(secret.len()).any(|w| w == secret),
+                "{path}: {secret:02x?} is still there"
+            );
+        }
+        let (before, after) = (json(&path), json(&shown));
+        let all =
+            |record: &Value, list: &str| record["inspect"][list].as_array().cloned().unwrap_or_default();
+        assert_eq!(before["inspect"]["tcp_connections"], after["inspect"]["tcp_connections"], "{path}");
+        assert_eq!(all(&before, "sessions").len(), all(&after, "sessions").len(), "{path}");
+        for (b, a) in all(&before, "sessions").iter().zip(&all(&after, "sessions")) {
+            sessions += 1;
+            for field in [
+                "role",
+                "complete",
+                "end",
+                "duration_ms",
+                "bytes",
+                "messages",
+                "chunk_sizes",
+                "commands",
+                "media",
+                "holes",
+                "notes",
+            ] {
+                assert_eq!(b[field], a[field], "{path}: {field}");
+            }
+            assert!(b["url"].is_null() || b["url"] != a["url"], "{path}: {}", a["url"]);
+        }
+        for (b, a) in all(&before, "other").iter().zip(&all(&after, "other")) {
+            assert_eq!((&b["what"], &b["bytes"]), (&a["what"], &a["bytes"]), "{path}");
+        }
+    }
+    assert!(sessions >= 20, "{sessions} sessions compared");
+    let out = inspect(&[
+        &shipped("pub-ustream-flash10-client.bin"),
+        "--anonymise",
+        &folder.path().join("x").to_string_lossy(),
+    ]);
+    assert_eq!(out.status.code(), Some(2), "a raw dump is no capture");
+}

@@ -30,10 +30,20 @@ const FRAME_HEAD: usize = 8;
 /// The longest sequence header that is kept.
 const MAX_HEADER: usize = 4096;
 /// Fields whose text is kept: it belongs to the protocol or to programs, not to people.
-const KEPT_FIELDS: [&[u8]; 9] =
-    [b"code", b"level", b"type", b"flashVer", b"fmsVer", b"encoder", b"mode", b"videocodecid", b"audiocodecid"];
+const KEPT_FIELDS: [&[u8]; 9] = [
+    b"code",
+    b"level",
+    b"type",
+    b"flashVer",
+    b"fmsVer",
+    b"encoder",
+    b"mode",
+    b"videocodecid",
+    b"audiocodecid",
+];
 /// Words that are kept wherever they stand.
-const KEPT_WORDS: [&[u8]; 9] = [b"rtmp", b"rtmps", b"rtmpt", b"rtmpe", b"http", b"https", b"live", b"record", b"append"];
+const KEPT_WORDS: [&[u8]; 9] =
+    [b"rtmp", b"rtmps", b"rtmpt", b"rtmpe", b"http", b"https", b"live", b"record", b"append"];
 
 /// Why a capture could not be written again.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +132,8 @@ impl Plan {
         let mut out = vec![0; s.payload.len()];
         let Some(start) = side.start else { return out };
         let seq = s.seq.wrapping_add(u32::from(s.syn));
-        let place = side.near as i64 + i64::from(seq.wrapping_sub(start.wrapping_add(side.near as u32)).cast_signed());
+        let place = side.near as i64
+            + i64::from(seq.wrapping_sub(start.wrapping_add(side.near as u32)).cast_signed());
         side.near = place.max(0) as u64;
         let end = place + out.len() as i64;
         let first = side.pieces.partition_point(|p| (p.at + p.len) as i64 <= place);
@@ -164,7 +175,15 @@ struct Reading {
 impl Handler for Planner {
     type State = Planning;
 
-    fn data(&mut self, state: &mut Planning, _: &Connection, direction: Direction, _: Time, offset: u64, bytes: &[u8]) {
+    fn data(
+        &mut self,
+        state: &mut Planning,
+        _: &Connection,
+        direction: Direction,
+        _: Time,
+        offset: u64,
+        bytes: &[u8],
+    ) {
         let client_is_rtmp = state.sides[0].rtmp;
         let side = &mut state.sides[direction as usize];
         if offset == 0 {
@@ -185,7 +204,8 @@ impl Handler for Planner {
 
     fn end(&mut self, state: Planning, of: Connection) {
         let mut starts = of.start.into_iter();
-        let sides = state.sides.map(|side| Kept { start: starts.next().flatten(), pieces: side.pieces, near: 0 });
+        let sides =
+            state.sides.map(|side| Kept { start: starts.next().flatten(), pieces: side.pieces, near: 0 });
         self.plans.insert(of.number, Plan { client: of.client, sides });
     }
 }
@@ -245,7 +265,11 @@ impl Reading {
         for (place, len) in self.open.remove(&header.csid).unwrap_or_default() {
             let end = (at + len as usize).min(kept.len());
             if at < end {
-                self.pieces.push(Piece { at: place, len: (end - at) as u64, bytes: Some(kept[at..end].to_vec()) });
+                self.pieces.push(Piece {
+                    at: place,
+                    len: (end - at) as u64,
+                    bytes: Some(kept[at..end].to_vec()),
+                });
             }
             at += len as usize;
         }
@@ -312,7 +336,9 @@ fn values(type_id: u8, payload: &[u8], words: &Words) -> Option<Vec<u8>> {
     match &mut message {
         Message::Command(command) => command.args.iter_mut().all(|v| words.replace(v)),
         Message::Data(_, values) => {
-            let names = 1 + usize::from(values.first().is_some_and(|v| v.as_text().is_some_and(|t| t.starts_with(b"@"))));
+            let names = 1 + usize::from(
+                values.first().is_some_and(|v| v.as_text().is_some_and(|t| t.starts_with(b"@"))),
+            );
             values.iter_mut().skip(names).all(|v| words.replace(v))
         }
         _ => false,
@@ -337,9 +363,11 @@ impl Words {
                 self.text(s);
                 true
             }
-            Value::Object(fields) | Value::EcmaArray(fields) | Value::Typed { fields, .. } => fields
-                .iter_mut()
-                .all(|(name, v)| (KEPT_FIELDS.contains(&name.as_slice()) && v.as_text().is_some()) || self.replace(v)),
+            Value::Object(fields) | Value::EcmaArray(fields) | Value::Typed { fields, .. } => {
+                fields.iter_mut().all(|(name, v)| {
+                    (KEPT_FIELDS.contains(&name.as_slice()) && v.as_text().is_some()) || self.replace(v)
+                })
+            }
             Value::StrictArray(values) => values.iter_mut().all(|v| self.replace(v)),
             Value::Amf3(_) => false,
             _ => true,
@@ -379,9 +407,15 @@ impl Addresses {
 }
 
 /// Writes a segment as a packet of raw IP.
-fn write_packet(out: &mut dyn Write, s: &Segment<'_>, payload: &[u8], addresses: &mut Addresses) -> io::Result<()> {
+fn write_packet(
+    out: &mut dyn Write,
+    s: &Segment<'_>,
+    payload: &[u8],
+    addresses: &mut Addresses,
+) -> io::Result<()> {
     let (from, to) = (addresses.of(s.from.ip()), addresses.of(s.to.ip()));
-    let flags = u8::from(s.fin) | u8::from(s.syn) << 1 | u8::from(s.rst) << 2 | u8::from(s.ack.is_some()) << 4;
+    let flags =
+        u8::from(s.fin) | u8::from(s.syn) << 1 | u8::from(s.rst) << 2 | u8::from(s.ack.is_some()) << 4;
     let mut tcp = [s.from.port().to_be_bytes(), s.to.port().to_be_bytes()].concat();
     tcp.extend(s.seq.to_be_bytes());
     tcp.extend(s.ack.unwrap_or(0).to_be_bytes());
@@ -433,4 +467,43 @@ impl Handler for Nothing {
     fn data(&mut self, (): &mut (), _: &Connection, _: Direction, _: Time, _: u64, _: &[u8]) {}
     fn hole(&mut self, (): &mut (), _: &Connection, _: Time, _: Hole) {}
     fn end(&mut self, (): (), _: Connection) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_aggregate_keeps_heads_and_back_pointers() {
+        let part = |type_id: u8, body: &[u8]| {
+            let head = [type_id, 0, 0, body.len() as u8, 0, 0, 5, 0, 0, 0, 1];
+            [&head[..], body, &(11 + body.len() as u32).to_be_bytes()].concat()
+        };
+        let whole =
+            [part(9, &[0x27, 1, 0, 0, 0, 7, 7, 7, 7, 7]), part(8, &[0xaf, 1, 7, 7]), part(18, &[2, 0, 1, 7])]
+                .concat();
+        let kept =
+            [part(9, &[0x27, 1, 0, 0, 0, 7, 7, 7, 0, 0]), part(8, &[0xaf, 1, 0, 0]), part(18, &[0; 4])]
+                .concat();
+        assert_eq!(kept_payload(22, &whole, &Words::default()), kept);
+        for len in 0..whole.len() {
+            assert_eq!(kept_payload(22, &whole[..len], &Words::default()).len(), len, "cut anywhere");
+        }
+    }
+
+    #[test]
+    fn words_of_the_same_kind_and_length() {
+        let words = Words::default();
+        let other = |text: &[u8]| {
+            let mut text = text.to_vec();
+            words.text(&mut text);
+            String::from_utf8(text).unwrap()
+        };
+        let said = other(b"rtmp://cam.example:1935/live/secret99?t=secret99");
+        let secret = &said[said.len() - 8..];
+        assert!(said.starts_with("rtmp://") && said.contains("/live/"), "{said}");
+        assert_eq!(said.matches(secret).count(), 2, "the same word for the same word: {said}");
+        assert!(!said.contains("secret") && !said.contains("1935") && !said.contains("example"), "{said}");
+        assert_eq!(said.len(), 48);
+    }
 }

@@ -42,6 +42,9 @@ pub struct InspectArgs {
     /// Write the audio and video of the first session that has any (or of --stream) as FLV.
     #[arg(long, value_name = "FILE")]
     flv: Option<PathBuf>,
+    /// Write the TCP packets again, with addresses, names, keys, tokens and media replaced, so that the capture can be shown to others.
+    #[arg(long, value_name = "FILE")]
+    anonymise: Option<PathBuf>,
     /// Departures from the specification, holes and damage are found (exit 1).
     #[arg(long)]
     strict: bool,
@@ -92,7 +95,20 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
             _ => output.write(&text).map_err(Failure::usage)?,
         }
     }
+    if let Some(to) = &args.anonymise {
+        anonymise(&args.capture, to).map_err(|e| of_file(&e))?;
+    }
     if wrote { Ok(exit) } else { Err(of_file(&"it has no audio or video, so no FLV was written")) }
+}
+
+/// Both files are open at once: the one that is read is not written over.
+fn anonymise(from: &Path, to: &Path) -> Result<(), capture::anonymise::Error> {
+    if from.canonicalize().ok().is_some_and(|from| to.canonicalize().is_ok_and(|to| from == to)) {
+        return Err(io::Error::other("--anonymise would write over the capture itself").into());
+    }
+    let mut out = BufWriter::new(File::create(to)?);
+    capture::anonymise::anonymise(from, &mut out)?;
+    Ok(out.flush()?)
 }
 
 fn of_flv(args: &InspectArgs, e: &io::Error) -> Failure {
