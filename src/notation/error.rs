@@ -30,7 +30,7 @@ impl Error {
         let known: Vec<&str> = known.into_iter().collect();
         let message = match nearest(found, known.iter().copied()) {
             Some(near) => format!("unknown {what} '{found}'; did you mean '{near}'?"),
-            None if known.len() <= MAX_LISTED => {
+            None if (1..=MAX_LISTED).contains(&known.len()) => {
                 format!("unknown {what} '{found}'; expected one of {}", known.join(" "))
             }
             None => format!("unknown {what} '{found}'"),

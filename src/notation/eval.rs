@@ -14,6 +14,7 @@ use crate::wire::amf0::Value;
 use crate::wire::chunk::{ChunkWriter, MessageHeader};
 use crate::wire::message::{Message, SubMessage, type_id};
 use crate::wire::sample;
+use crate::wire::session::customary;
 
 /// The most bytes that one line may make.
 pub const MAX_BYTES: usize = 32 << 20;
@@ -319,8 +320,10 @@ impl Env {
             Some(TsExpr::At(n) | TsExpr::After(n)) => self.u32(n)?,
             None => 0,
         };
+        let message = Message::decode(type_id, &payload)
+            .unwrap_or_else(|_| Message::Unknown { type_id, payload: Bytes::new() });
         let header = MessageHeader {
-            csid: fields.csid.as_ref().map_or(Ok(customary_csid(type_id)), |n| self.u32(n))?,
+            csid: fields.csid.as_ref().map_or(Ok(customary(&message).0), |n| self.u32(n))?,
             timestamp,
             len: 0,
             type_id,
@@ -498,17 +501,6 @@ pub(crate) fn add(n: f64, plus: i64) -> f64 {
 /// Cut towards zero; what does not fit wraps when it is cut further.
 fn int(n: f64) -> i128 {
     n as i128
-}
-
-/// The chunk stream that good peers use for a message of this type.
-pub fn customary_csid(type_id: u8) -> u32 {
-    match type_id {
-        type_id::SET_CHUNK_SIZE..=type_id::SET_PEER_BANDWIDTH => 2,
-        type_id::AUDIO => 4,
-        type_id::VIDEO => 6,
-        type_id::COMMAND_AMF0 | type_id::COMMAND_AMF3 => 3,
-        _ => 5,
-    }
 }
 
 #[cfg(test)]

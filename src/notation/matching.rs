@@ -321,7 +321,7 @@ mod tests {
             .unwrap_or_else(|e| panic!("{pattern}: {e}"));
         let (message, fields) = crate::notation::parse(message).unwrap();
         let (type_id, payload) = env.message(&message).unwrap();
-        let mut number = |n: &Option<Expr>| n.as_ref().map_or(0, |n| env.u32(n).unwrap());
+        let number = |n: &Option<Expr>| n.as_ref().map_or(0, |n| env.u32(n).unwrap());
         let (csid, msid) = (number(&fields.csid), number(&fields.msid));
         let timestamp = match &fields.ts {
             Some(TsExpr::At(n) | TsExpr::After(n)) => env.u32(n).unwrap(),

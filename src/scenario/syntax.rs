@@ -372,9 +372,27 @@ impl Parser<'_> {
 
     fn step(&mut self, conn: &Text) -> Result<Step> {
         let pos = self.pos();
+        if let Some(word) = self.word_as_name() {
+            return Err(Error::new(
+                pos,
+                format!("'{word}' is a word of the language; no connection has this name"),
+            ));
+        }
         let conn = self.conn(conn, Self::starts_line)?;
         let kind = self.step_kind(&conn)?;
         Ok(Step { pos, conn, kind })
+    }
+
+    /// A word of the language where a connection's name must be meant.
+    fn word_as_name(&self) -> Option<String> {
+        let Tok::Word(word) = self.peek() else { return None };
+        let other = match self.ahead(1) {
+            Tok::Sign(">") => true,
+            Tok::Sign("<") => !["next", "expect", "never", "all", "memory"].contains(&word.as_str()),
+            Tok::Word(next) => next == "reach" && word != "again" && word != "expect",
+            _ => false,
+        };
+        (other && LINES.contains(&word.as_str())).then(|| word.clone())
     }
 
     fn step_kind(&mut self, conn: &Text) -> Result<StepKind> {

@@ -604,7 +604,7 @@ impl Core {
 }
 
 /// The chunk stream that good peers put a message on, and whether it goes on a message stream.
-fn customary(message: &Message) -> (u32, bool) {
+pub fn customary(message: &Message) -> (u32, bool) {
     match message {
         Message::SetChunkSize(_)
         | Message::Abort(_)
