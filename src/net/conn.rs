@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -93,7 +93,12 @@ pub enum Seen {
     Closed(How),
     /// A write of ours does not complete: the peer takes no more.
     Stuck,
+    /// The log is full: nothing more is read.
+    Full,
 }
+
+/// Memory that all logs take, in bytes.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
 
 /// How a side ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,12 +111,14 @@ pub enum How {
 
 /// How long a write may make no progress before it counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(3);
-/// Bytes of payloads and pieces that the log of one connection keeps; behind that it goes on without payloads.
-const KEPT_BYTES: usize = 64 << 20;
-/// Entries that the log of one connection keeps; what comes behind that is only counted.
-const KEPT_ENTRIES: usize = 200_000;
+/// Memory that the log of one connection may take, in bytes; two of the largest messages fit.
+const KEPT_BYTES: usize = 40 << 20;
+/// Memory that all logs of this process may take together, in bytes.
+const KEPT_BYTES_IN_ALL: usize = 96 << 20;
 /// Bytes of pieces that are kept for captures.
-const KEPT_WIRE: usize = 4 << 20;
+const KEPT_WIRE: usize = 1 << 20;
+/// Bytes behind the end of what can be read that are still taken, so that a close is seen.
+const DEAF_BYTES: usize = 4 << 20;
 /// Bytes that one read takes at most.
 const READ_SIZE: usize = 64 << 10;
 /// Bytes of an entry that no reader could make sense of.
@@ -142,6 +149,10 @@ impl Origin {
     /// The time since this was made.
     pub fn now(&self) -> Time {
         Time::ZERO + self.0.began.elapsed()
+    }
+
+    fn next(&self) -> u64 {
+        self.0.order.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Returns when the next entry of any connection is logged; those logged after this call count, polled or not.
@@ -194,6 +205,10 @@ struct State {
     own: OwnReader,
     out: VecDeque<Bytes>,
     reading: bool,
+    /// The log is full.
+    full: bool,
+    /// Bytes that came behind the end of what can be read.
+    unread: usize,
     end: Option<End>,
     /// The peer's side ended or its bytes cannot be read further.
     deaf: bool,
@@ -225,6 +240,8 @@ impl Conn {
             own: OwnReader::default(),
             out: VecDeque::new(),
             reading: true,
+            full: false,
+            unread: 0,
             end: None,
             deaf: false,
             stuck: false,
@@ -339,7 +356,7 @@ impl Conn {
     /// Whether what comes is read.
     pub fn read_on(&self, on: bool) {
         let mut state = self.shared.lock();
-        state.reading = on;
+        state.reading = on && !state.full;
         state.wake();
     }
 }
@@ -355,6 +372,12 @@ impl Shared {
             state.end = Some(end);
         }
         state.wake();
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        KEPT.fetch_sub(self.kept, Ordering::Relaxed);
     }
 }
 
@@ -374,17 +397,26 @@ impl State {
     }
 
     fn keep(&mut self, origin: &Origin, direction: Direction, offset: u64, seen: Seen) {
-        let size = match &seen {
+        let payload = match &seen {
             Seen::Message(_, payload) | Seen::Bytes(payload) => payload.len(),
+            Seen::Hello(_) | Seen::Answer(_) => BLOCK_LEN,
             _ => 0,
         };
+        let size = payload + size_of::<Entry>();
         self.kept += size;
-        let last = matches!(seen, Seen::Closed(_) | Seen::Broken(_) | Seen::Stuck);
-        let full = self.kept > KEPT_BYTES || self.log.len() >= KEPT_ENTRIES;
-        if !full || last {
-            let order = origin.0.order.fetch_add(1, Ordering::Relaxed);
-            self.log.push(Entry { at: origin.now(), order, direction, offset, seen });
+        let in_all = KEPT.fetch_add(size, Ordering::Relaxed) + size;
+        self.log.push(Entry { at: origin.now(), order: origin.next(), direction, offset, seen });
+        if self.reading && (self.kept > KEPT_BYTES || in_all > KEPT_BYTES_IN_ALL) {
+            self.fill_up(origin, direction, offset);
         }
+        origin.0.arrival.notify_waiters();
+    }
+
+    /// What a peer sends costs a bounded amount of memory and time: its writes block from here on.
+    fn fill_up(&mut self, origin: &Origin, direction: Direction, offset: u64) {
+        self.reading = false;
+        self.full = true;
+        self.log.push(Entry { at: origin.now(), order: origin.next(), direction, offset, seen: Seen::Full });
         origin.0.arrival.notify_waiters();
     }
 
@@ -402,6 +434,10 @@ impl State {
         let offset = self.received;
         self.received += bytes.len() as u64;
         if self.deaf {
+            self.unread += bytes.len();
+            if self.unread > DEAF_BYTES && self.reading {
+                self.fill_up(origin, Direction::Received, offset);
+            }
             return;
         }
         loop {
@@ -627,9 +663,7 @@ impl Pump {
                 Poll::Ready(Err(_)) => How::Rst,
             };
             let offset = state.received;
-            if !state.deaf || state.log.last().is_none_or(|e| !matches!(e.seen, Seen::Closed(_))) {
-                state.keep(&origin, Direction::Received, offset, Seen::Closed(how));
-            }
+            state.keep(&origin, Direction::Received, offset, Seen::Closed(how));
             state.deaf = true;
             state.reading = false;
             if how == How::Rst {

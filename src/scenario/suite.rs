@@ -16,7 +16,7 @@ use super::check::{self, Known};
 use super::clauses::{Clauses, Level, Severity};
 use super::ground::{Context, Ground, Sentinel, Times};
 use super::run::{Ended, Job, run as run_case};
-use super::trace;
+use super::{syntax, trace};
 use crate::net::conn::Dial;
 use crate::record::{self, Fingerprint, Totals, Verdict};
 use crate::wire::session::Goal;
@@ -225,6 +225,9 @@ impl Suite {
         let (mut items, mut errors) = (Vec::new(), String::new());
         let faults = crate::net::peer::fault_names();
         for (id, place, text) in files {
+            let own = syntax::parse(id, text).map(|scenario| scenario.bites).unwrap_or_default();
+            let own: Vec<&str> = own.iter().map(String::as_str).collect();
+            let faults = if faults.is_empty() { own } else { faults.clone() };
             match check::read(id, text, Known { clauses, faults: &faults }) {
                 Ok(scenario) => items.extend(Item::cases(scenario, text, clauses)),
                 Err(found) => errors.extend(found.iter().map(|error| error.render(place, text))),

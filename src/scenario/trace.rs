@@ -34,6 +34,7 @@ pub(super) fn text(entry: &Entry) -> String {
         Seen::Closed(How::Fin) => "closed by fin".into(),
         Seen::Closed(How::Rst) => "closed by rst".into(),
         Seen::Stuck => "stuck".into(),
+        Seen::Full => "our log is full, nothing more is read".into(),
     }
 }
 
@@ -68,7 +69,7 @@ fn line(name: &str, entry: &Entry) -> TraceLine {
         _ => None,
     };
     let direction = match (&entry.seen, entry.direction) {
-        (Seen::Reached(_) | Seen::Stuck, _) => '-',
+        (Seen::Reached(_) | Seen::Stuck | Seen::Full, _) => '-',
         (_, Direction::Sent) => '>',
         (_, Direction::Received) => '<',
     };
