@@ -1,5 +1,6 @@
 //! One function a fuzz target, for `fuzz/` and for tests on stable.
 
+use crate::capture;
 use crate::notation::{self, eval::Env};
 use crate::scenario::check::{self, Known};
 use crate::scenario::clauses::Clauses;
@@ -49,4 +50,31 @@ pub fn scenario_text(bytes: &[u8]) {
     let (again, _) =
         notation::parse(&printed).unwrap_or_else(|error| panic!("{}", error.render("", &printed)));
     assert_eq!(Env::new(2).message(&again), Ok((type_id, payload)), "{printed}");
+}
+
+/// Any bytes as a capture: refused with a place inside it, or read with sums that agree with themselves.
+///
+/// # Panics
+/// When that does not hold.
+pub fn capture(bytes: &[u8]) {
+    let input = Box::new(std::io::Cursor::new(bytes.to_vec()));
+    let found = capture::pcap::source(input).and_then(|source| capture::read_source(source, false, &mut ()));
+    let Ok(found) = found else { return };
+    assert!((found.sessions.len() + found.other.len()) as u64 + found.omitted >= found.tcp_connections);
+    for session in &found.sessions {
+        for (direction, bytes, sha256) in
+            [("c2s", session.bytes.c2s, &session.sha256.c2s), ("s2c", session.bytes.s2c, &session.sha256.s2c)]
+        {
+            let mut holes = 0;
+            let mut next = 0;
+            for hole in session.holes.iter().filter(|h| h.direction == direction) {
+                assert!(hole.offset >= next, "holes in order and apart");
+                next = hole.offset + hole.bytes;
+                holes += 1;
+            }
+            assert!(next <= bytes, "holes inside the direction");
+            assert!(sha256.is_none() || (holes == 0 && bytes > 0), "no digest across a hole");
+            assert!(!session.complete || holes == 0, "not complete with a hole");
+        }
+    }
 }

@@ -120,6 +120,7 @@ fn flipped_bits() {
             let at = r.below(bytes.len() as u64) as usize;
             bytes[at] ^= 1 << r.below(8);
         }
+        rtmp_bench::fuzzing::capture(&bytes);
         let len = bytes.len() as u64;
         match inspect(bytes) {
             Err(says) => assert!(
@@ -144,7 +145,9 @@ fn what_is_damaged_is_anonymised_as_far_as_it_can_be_read() {
     let mut bytes_kept = 0;
     for seed in 0..200 {
         let mut r = Random::new(seed);
-        let mut bytes = shipped(["drv-port-reuse-three-sessions.pcap", "loc-snaplen96-ffmpeg-publish.pcap"][seed as usize % 2]);
+        let mut bytes = shipped(
+            ["drv-port-reuse-three-sessions.pcap", "loc-snaplen96-ffmpeg-publish.pcap"][seed as usize % 2],
+        );
         for _ in 0..=r.below(40) {
             let at = r.below(bytes.len() as u64) as usize;
             bytes[at] ^= 1 << r.below(8);
@@ -153,7 +156,11 @@ fn what_is_damaged_is_anonymised_as_far_as_it_can_be_read() {
         let mut out = Vec::new();
         if capture::anonymise::anonymise(&path, &mut out).is_ok() {
             let (before, after) = (inspect(bytes).expect("read once"), inspect(out).expect("a capture"));
-            assert_eq!((before.tcp_connections, &after.damage), (after.tcp_connections, &None), "seed {seed}");
+            assert_eq!(
+                (before.tcp_connections, &after.damage),
+                (after.tcp_connections, &None),
+                "seed {seed}"
+            );
             let bytes = |found: &Inspect| found.sessions.iter().map(|s| s.bytes.c2s).collect::<Vec<_>>();
             assert_eq!(bytes(&before), bytes(&after), "seed {seed}");
             bytes_kept += bytes(&after).iter().sum::<u64>();
