@@ -359,6 +359,7 @@ impl Session {
 
 impl Core {
     fn new(config: Config, server: bool) -> Core {
+        let writer = ChunkWriter::new(config.quirks.miswrite);
         Core {
             config,
             server,
@@ -369,7 +370,7 @@ impl Core {
             shaken: 0,
             began: None,
             pinged: None,
-            writer: ChunkWriter::default(),
+            writer,
             out: Vec::new(),
             flow: Flow::default(),
             pursuit: Pursuit::default(),

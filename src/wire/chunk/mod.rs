@@ -3,10 +3,12 @@
 mod raw;
 mod reader;
 mod writer;
+mod wrong;
 
 pub use raw::RawChunk;
 pub use reader::ChunkReader;
 pub use writer::ChunkWriter;
+pub use wrong::{Misread, Miswrite};
 
 use super::note::Note;
 
@@ -116,13 +118,17 @@ pub struct Slice<'a> {
     pub last: bool,
 }
 
-/// How a reader reads what the text leaves open or what peers do differently. The default is the text.
+/// How chunks are read and written where the text leaves it open, where peers do differently, or wrongly on request. The default is the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Quirks {
     /// A type 3 chunk that begins a message right after a type 0 chunk: the text's delta is the type 0 timestamp.
     pub type3_after_type0: Type3Delta,
     /// The extended timestamp on type 3 chunks.
     pub type3_ext: Type3Ext,
+    /// A wrong way to read.
+    pub misread: Option<Misread>,
+    /// A wrong way to write.
+    pub miswrite: Option<Miswrite>,
 }
 
 /// The delta that a type 3 chunk right after a type 0 chunk stands for.

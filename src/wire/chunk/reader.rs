@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::wrong::{self, Before, Misread};
 use super::{
     ChunkError, ChunkErrorKind, ChunkHeader, DEFAULT_CHUNK_SIZE, EXTENDED, Fmt, Limits, MAX_MESSAGE_LEN,
     MessageHeader, Quirks, ReadEvent, Slice, Type3Delta, Type3Ext, chunk_size_of,
@@ -58,25 +59,25 @@ pub struct ChunkReader {
 
 /// What is remembered of a chunk stream.
 #[derive(Debug, Default)]
-struct Stream {
-    csid: u32,
-    timestamp: u32,
-    delta: u32,
-    len: u32,
-    type_id: u8,
-    msid: u32,
+pub(super) struct Stream {
+    pub(super) csid: u32,
+    pub(super) timestamp: u32,
+    pub(super) delta: u32,
+    pub(super) len: u32,
+    pub(super) type_id: u8,
+    pub(super) msid: u32,
     /// The extended timestamp of the latest type 0, 1 or 2 chunk.
-    ext: Option<u32>,
+    pub(super) ext: Option<u32>,
     /// A header came.
-    known: bool,
+    pub(super) known: bool,
     /// A message is unfinished.
-    open: bool,
+    pub(super) open: bool,
     /// It is of more than one chunk.
     split: bool,
     /// It was begun, or gone on with, by [`ChunkReader::skim`].
     skimmed: bool,
     /// Its payload bytes so far, the chunk being read in full.
-    taken: u32,
+    pub(super) taken: u32,
     /// The first payload bytes of Set Chunk Size and Abort, which take effect in both modes.
     control: [u8; 4],
     buf: Vec<u8>,
@@ -156,7 +157,13 @@ impl ChunkReader {
             None => None,
             Some(Found::Chunk(header)) => Some(ReadEvent::Chunk(header)),
             Some(Found::Note(note)) => Some(ReadEvent::Note(note)),
-            Some(Found::Whole(header, len)) => Some(ReadEvent::Message(header, take(input, len))),
+            Some(Found::Whole(header, len)) => {
+                let payload = take(input, len);
+                if header.type_id == type_id::WINDOW_ACK_SIZE && self.quirks.misreads(Misread::ReadEnds) {
+                    *input = &[];
+                }
+                Some(ReadEvent::Message(header, payload))
+            }
             Some(Found::Buffered(i)) => {
                 Some(ReadEvent::Message(self.streams[i].header(), &self.streams[i].buf))
             }
@@ -256,7 +263,7 @@ impl ChunkReader {
     fn store(&mut self, i: usize, piece: &[u8]) {
         let s = &mut self.streams[i];
         s.see_control(s.taken - self.left, piece);
-        if s.skimmed {
+        if s.skimmed || s.taken > self.chunk_size && self.quirks.misreads(Misread::ContinuationLost) {
             return;
         }
         if s.buf.capacity() - s.buf.len() < piece.len() {
@@ -287,6 +294,9 @@ impl ChunkReader {
         self.current = None;
         let s = &self.streams[i];
         if s.taken < s.len {
+            return false;
+        }
+        if s.len > 0 && s.len % self.chunk_size == 0 && self.quirks.misreads(Misread::TrailingChunk) {
             return false;
         }
         let (csid, kind, len, control) = (s.csid, s.type_id, s.len, s.control);
@@ -367,7 +377,12 @@ impl ChunkReader {
     #[inline]
     fn plain_continuation(&mut self, input: &mut &[u8]) -> Option<usize> {
         let (&first, rest) = input.split_first()?;
-        if first < 0xC2 || self.kept.len() > 0 || self.report_chunks || self.error.is_some() {
+        if first < 0xC2
+            || self.kept.len() > 0
+            || self.report_chunks
+            || self.error.is_some()
+            || self.quirks.misread.is_some()
+        {
             return None;
         }
         let i = self.near[usize::from(first & 0x3F)] as usize;
@@ -412,6 +427,7 @@ impl ChunkReader {
             let parsed = self.parse(input)?;
             match parsed {
                 Some((_, len)) => drop(take(input, len)),
+                None if self.quirks.misreads(Misread::HeaderLost) => drop(take(input, input.len())),
                 None => self.kept.add(take(input, input.len())),
             }
             return Ok(parsed);
@@ -437,8 +453,9 @@ impl ChunkReader {
     /// The header at the front of `b` and its length. Needs the state only for what type 3 leaves out.
     fn parse(&self, b: &[u8]) -> Result<Option<(ChunkHeader, usize)>, ChunkErrorKind> {
         let Some((fmt, csid, basic_len)) = basic_header(b) else { return Ok(None) };
+        let csid = self.quirks.csid(csid, basic_len)?;
         let stream = self.lookup(csid).map(|i| &self.streams[i]);
-        if stream.is_none() && fmt >= Fmt::Type2 {
+        if stream.is_none() && fmt >= Fmt::Type2 && !self.quirks.misreads(Misread::HeaderlessIgnored) {
             return Err(ChunkErrorKind::NoHeader { csid, fmt: fmt as u8 });
         }
         let (fields, ext) =
@@ -449,7 +466,9 @@ impl ChunkReader {
         let be24 = |at: usize| fields.get(at..at + 3).map(|b| u32::from_be_bytes([0, b[0], b[1], b[2]]));
         let timestamp = be24(0);
         let ext = match (stream, timestamp) {
-            (_, Some(EXTENDED)) => ext.first_chunk().map(|b| Some(u32::from_be_bytes(*b))),
+            (_, Some(field)) if self.quirks.is_marker(field) => {
+                ext.first_chunk().map(|b| Some(u32::from_be_bytes(*b)))
+            }
             (Some(s), None) => self.type3_ext(s, ext),
             _ => Some(None),
         };
@@ -509,6 +528,7 @@ impl ChunkReader {
             Type3Delta::Zero => Some(0),
         };
         let s = &mut self.streams[i];
+        let before = Before::of(s);
         s.known = true;
         if let Some(field) = header.timestamp {
             let time = header.ext.unwrap_or(field);
@@ -533,7 +553,11 @@ impl ChunkReader {
         if fmt == Fmt::Type0 {
             s.delta = after_type0.unwrap_or(s.delta); // rtmp 5.3.1.2.4: the delta after type 0 is its timestamp
         }
-        let (value, limit) = (s.len, self.limits.message_len);
+        if let Some(misread) = self.quirks.misread {
+            wrong::misread(misread, header, before, s)?;
+            self.misread_others(i);
+        }
+        let (value, limit) = (self.streams[i].len, self.limits.message_len);
         if value > limit {
             return Err(ChunkErrorKind::Limit {
                 what: "message length",
@@ -542,6 +566,14 @@ impl ChunkReader {
             });
         }
         Ok(i)
+    }
+
+    /// What a new message does to those on other chunk streams, and a new read to what is left of it.
+    fn misread_others(&mut self, i: usize) {
+        if self.quirks.misreads(Misread::OneBuffer) && !self.streams[i].open {
+            let others = self.streams.iter_mut().enumerate().filter(|(other, s)| *other != i && s.open);
+            others.for_each(|(_, s)| s.buf.fill(0));
+        }
     }
 
     fn add_stream(&mut self, csid: u32) -> Result<usize, ChunkErrorKind> {
@@ -575,7 +607,9 @@ impl ChunkReader {
         } else {
             let missing = s.len - s.taken;
             self.note(NoteKind::InterruptedMessage, header.csid, missing);
-            self.close(i);
+            if !self.quirks.misreads(Misread::Splice) {
+                self.close(i);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::raw::{basic_header, be24};
-use super::{DEFAULT_CHUNK_SIZE, EXTENDED, Fmt, MAX_MESSAGE_LEN, MessageHeader, chunk_size_of};
+use super::{DEFAULT_CHUNK_SIZE, EXTENDED, Fmt, MAX_MESSAGE_LEN, MessageHeader, Miswrite, chunk_size_of};
 use crate::wire::message::type_id;
 
 /// Writes chunks as good peers do: the shortest header that is right, type 3 continuations, extended timestamps repeated.
@@ -11,6 +11,7 @@ use crate::wire::message::type_id;
 pub struct ChunkWriter {
     chunk_size: u32,
     streams: HashMap<u32, Sent>,
+    miswrite: Option<Miswrite>,
 }
 
 /// The latest message of a chunk stream.
@@ -26,11 +27,16 @@ struct Sent {
 
 impl Default for ChunkWriter {
     fn default() -> ChunkWriter {
-        ChunkWriter { chunk_size: DEFAULT_CHUNK_SIZE, streams: HashMap::new() }
+        ChunkWriter { chunk_size: DEFAULT_CHUNK_SIZE, streams: HashMap::new(), miswrite: None }
     }
 }
 
 impl ChunkWriter {
+    /// One that writes wrongly, if so asked.
+    pub fn new(miswrite: Option<Miswrite>) -> ChunkWriter {
+        ChunkWriter { miswrite, ..ChunkWriter::default() }
+    }
+
     /// The chunk size in force, in bytes.
     pub fn chunk_size(&self) -> u32 {
         self.chunk_size
@@ -41,11 +47,21 @@ impl ChunkWriter {
     /// state, else type 0 is written). A Set Chunk Size message takes effect right after itself.
     pub fn write(&mut self, out: &mut Vec<u8>, header: MessageHeader, payload: &[u8], fmt: Option<Fmt>) {
         let payload = &payload[..payload.len().min(MAX_MESSAGE_LEN as usize)];
-        let header = MessageHeader { len: payload.len() as u32, ..header };
+        let mut header = MessageHeader { len: payload.len() as u32, ..header };
+        let media = matches!(header.type_id, type_id::AUDIO | type_id::VIDEO);
+        match self.miswrite {
+            Some(Miswrite::LongBasicHeader) if media => header.csid = 64 + header.csid % 200,
+            Some(Miswrite::MediaOnCsid2) if media => header.csid = 2,
+            _ => {}
+        }
         let before = self.streams.get(&header.csid);
         let fmt = match (before, fmt) {
+            (None, _) if self.miswrite == Some(Miswrite::FreshType1) => Fmt::Type1,
             (None, _) => Fmt::Type0,
-            (Some(sent), None) => sent.shortest(&header),
+            (Some(sent), None) => match self.miswrite {
+                None => sent.shortest(&header),
+                Some(miswrite) => miswrite.fmt(sent.shortest(&header), sent.step(&header)),
+            },
             (Some(sent), Some(fmt)) => sent.allows(fmt, &header),
         };
         let sent = Sent::after(before, fmt, header);
@@ -60,12 +76,20 @@ impl ChunkWriter {
         let size = self.chunk_size as usize;
         out.reserve(payload.len() + 18 + payload.len() / size * 7);
         let (first, mut rest) = payload.split_at(payload.len().min(size));
+        let mut sent = *sent;
+        if let Some(miswrite) = self.miswrite {
+            (sent.delta, sent.ext) = miswrite.time(fmt, sent.header.timestamp, sent.delta, sent.ext);
+        }
         sent.write(out, fmt);
         out.extend_from_slice(first);
+        let mut fmt = Fmt::Type3; // rtmp 5.3.1.2.4: continuations SHOULD be type 3
+        if let Some(miswrite) = self.miswrite {
+            (fmt, sent.header.csid, sent.ext) = miswrite.continuation(&sent.header, sent.ext);
+        }
         while !rest.is_empty() {
             let chunk;
             (chunk, rest) = rest.split_at(rest.len().min(size));
-            sent.write(out, Fmt::Type3); // rtmp 5.3.1.2.4: continuations SHOULD be type 3
+            sent.write(out, fmt);
             out.extend_from_slice(chunk);
         }
     }
