@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::ast::{Condition, ConditionKind, Pattern, PatternKind, Reach, Step, TimeKind, TimeSpec};
+use super::ast::{Condition, ConditionKind, Pattern, PatternKind, Reach, Step, StepKind, TimeKind, TimeSpec};
 use super::board::{Boxed, Look, first_of};
 use super::pattern::{Arrival, Sent};
 use super::relay::{self, Frame, Relayed, Rules};
@@ -12,7 +12,7 @@ use super::run::{Run, Stop};
 use super::scope::Scope;
 use super::trace;
 use crate::net::conn::{Conn, Direction, Entry, Seen};
-use crate::notation::expr::Text;
+use crate::notation::expr::{Pos, Text};
 use crate::wire::message::Message;
 use crate::wire::session::Goal;
 
@@ -56,7 +56,7 @@ impl Run<'_> {
                 }
                 ConditionKind::Received(from, to) => {
                     let range = (scope.number(from)?, scope.number(to)?);
-                    self.received(&name, range, scope, deadline).await
+                    self.received(&name, range, deadline).await
                 }
                 ConditionKind::InStep => self.in_step(&name, scope, deadline).await,
                 ConditionKind::Alive => self.alive(deadline).await,
@@ -117,7 +117,7 @@ impl Run<'_> {
                 }
                 Ok(())
             }
-            None => Err(format!("expected `{}`; {}", self.line(pattern.pos), self.what_came(name, scope))),
+            None => Err(format!("expected `{}`; {}", self.line(pattern.pos), self.what_came(name))),
         }
     }
 
@@ -152,9 +152,7 @@ impl Run<'_> {
                 scope.taken.insert(order);
                 Ok(())
             }
-            None => {
-                Err(format!("expected `{}` next; {}", self.line(pattern.pos), self.what_came(name, scope)))
-            }
+            None => Err(format!("expected `{}` next; {}", self.line(pattern.pos), self.what_came(name))),
         }
     }
 
@@ -194,11 +192,9 @@ impl Run<'_> {
         match (came.await, until) {
             (Some(Some(came)), _) => Err(format!("`{}`: {came} came", self.line(pattern.pos))),
             (Some(None), _) | (None, None) => Ok(()),
-            (None, Some(_)) => Err(format!(
-                "`{}`: the end did not come; {}",
-                self.line(pattern.pos),
-                self.what_came(name, scope)
-            )),
+            (None, Some(_)) => {
+                Err(format!("`{}`: the end did not come; {}", self.line(pattern.pos), self.what_came(name)))
+            }
         }
     }
 
@@ -260,13 +256,7 @@ impl Run<'_> {
         Err(format!("`{}`: {count} came, {from} to {to} were expected", self.line(pattern.pos)))
     }
 
-    async fn received(
-        &self,
-        name: &str,
-        (from, to): (f64, f64),
-        scope: &Scope,
-        deadline: Instant,
-    ) -> Result<(), String> {
+    async fn received(&self, name: &str, (from, to): (f64, f64), deadline: Instant) -> Result<(), String> {
         let conn = self.conn(name)?;
         let _ = self
             .ground
@@ -282,7 +272,7 @@ impl Run<'_> {
         if (from..=to).contains(&received) {
             return Ok(());
         }
-        Err(format!("{received} bytes came, {from} to {to} were expected; {}", self.what_came(name, scope)))
+        Err(format!("{received} bytes came, {from} to {to} were expected; {}", self.what_came(name)))
     }
 
     /// This connection still answers.
@@ -293,7 +283,7 @@ impl Run<'_> {
                 scope.taken.insert(order);
                 Ok(())
             }
-            None => Err(format!("in step: the sentinel was not answered; {}", self.what_came(name, scope))),
+            None => Err(format!("in step: the sentinel was not answered; {}", self.what_came(name))),
         }
     }
 
@@ -319,7 +309,7 @@ impl Run<'_> {
             Some(Box::pin(async move { self.in_step(name, &mut stepped, deadline).await.ok() })),
         ];
         if first_of(branches).await.is_none() {
-            let came = self.what_came(name, scope);
+            let came = self.what_came(name);
             return Err(format!("not controlled: no error answer, no close, and not in step; {came}"));
         }
         self.alive(self.ground.by(TimeKind::Reply)).await
@@ -380,7 +370,7 @@ impl Run<'_> {
     }
 
     /// What came last on a connection, for the reason of a verdict.
-    pub(super) fn what_came(&self, name: &str, scope: &Scope) -> String {
+    pub(super) fn what_came(&self, name: &str) -> String {
         let conn = match self.conn(name) {
             Ok(conn) => conn,
             Err(why) => return why,
@@ -389,7 +379,7 @@ impl Run<'_> {
         conn.log(|log| {
             let told = log.iter().rev().filter(|entry| {
                 let told = !matches!(entry.seen, Seen::Chunk(_) | Seen::Reached(_));
-                told && is_arrival(entry) && entry.order <= horizon && !scope.taken.contains(&entry.order)
+                told && is_arrival(entry) && entry.order <= horizon
             });
             let mut last: Vec<String> = told.take(3).map(trace::text).collect();
             last.reverse();
@@ -398,6 +388,26 @@ impl Run<'_> {
                 false => format!("last came: {}", last.join(", ")),
             }
         })
+    }
+}
+
+/// The connection that a condition is about most.
+pub(super) fn subject(condition: &Condition) -> &Text {
+    match &condition.kind {
+        ConditionKind::Relayed { to, .. } => to,
+        ConditionKind::Steps(steps) => steps.first().map_or(&condition.conn, |step| match &step.kind {
+            StepKind::Judge(inner, _) => subject(inner),
+            _ => &step.conn,
+        }),
+        _ => &condition.conn,
+    }
+}
+
+/// Where a condition's own words stand: a block is known by its first line.
+pub(super) fn place(condition: &Condition) -> Pos {
+    match &condition.kind {
+        ConditionKind::Steps(steps) => steps.first().map_or(condition.pos, |step| step.pos),
+        _ => condition.pos,
     }
 }
 

@@ -126,6 +126,14 @@ impl<'a> Run<'a> {
         code.trim_end_matches('{').trim().to_owned()
     }
 
+    /// The words of a line behind its verdict.
+    fn words(&self, pos: Pos) -> String {
+        let line = self.line(pos);
+        let verdict = ["pass ", "info ", "lenient ", "fail ", "broken "];
+        let words = verdict.iter().find_map(|word| line.strip_prefix(word));
+        words.unwrap_or(&line).trim().to_owned()
+    }
+
     /// Says a verdict.
     fn say(&self, verdict: Verdict, label: impl Into<String>, why: String, pos: Pos) {
         let why = match pos.line {
@@ -325,7 +333,8 @@ impl<'a> Run<'a> {
             Some((i, won)) => {
                 *scope = won;
                 let branch = &branches[i];
-                let label = branch.label.clone().unwrap_or_else(|| self.line(branch.pos));
+                let label =
+                    branch.label.clone().unwrap_or_else(|| self.words(judge::place(&branch.condition)));
                 (branch.judgement, label, branch.pos)
             }
             None => (otherwise.0, otherwise.1.clone(), pos),
@@ -334,13 +343,13 @@ impl<'a> Run<'a> {
         if !judged {
             return if verdict <= Verdict::Info { Ok(()) } else { Err(Stop::Missed(label, pos)) };
         }
-        let why = match verdict {
-            Verdict::Pass => label.clone(),
-            _ => {
-                let conn = branches.first().and_then(|branch| scope.text(&branch.condition.conn).ok());
-                format!("{label}; {}", self.what_came(conn.as_deref().unwrap_or("main"), scope))
-            }
-        };
+        let mut why = label.clone();
+        if verdict != Verdict::Pass
+            && let Some(branch) = branches.first()
+            && let Ok(name) = scope.text(judge::subject(&branch.condition))
+        {
+            why = format!("{label}; {}", self.what_came(&name));
+        }
         self.say_on(verdict, label, why, pos)
     }
 

@@ -509,7 +509,7 @@ impl Core {
     }
 
     fn reach(&mut self, goal: Goal) {
-        self.pursuit.reached = goal;
+        self.pursuit.arrive(goal);
         self.pending.push_back(Pending::Reached(goal));
     }
 

@@ -64,6 +64,14 @@ impl Pursuit {
         self.refused = false;
     }
 
+    /// A goal that was reached is not pursued again when what it stood on is taken away by hand.
+    pub fn arrive(&mut self, goal: Goal) {
+        self.reached = goal;
+        if goal == self.goal {
+            self.goal = Goal::Open;
+        }
+    }
+
     fn leave_stream(&mut self) {
         self.msid = None;
         (self.create, self.start) = (Step::Idle, Step::Idle);
