@@ -296,7 +296,8 @@ impl ChunkReader {
         if s.taken < s.len {
             return false;
         }
-        if s.len > 0 && s.len % self.chunk_size == 0 && self.quirks.misreads(Misread::TrailingChunk) {
+        if s.len > 0 && s.len.is_multiple_of(self.chunk_size) && self.quirks.misreads(Misread::TrailingChunk)
+        {
             return false;
         }
         let (csid, kind, len, control) = (s.csid, s.type_id, s.len, s.control);

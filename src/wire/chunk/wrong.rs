@@ -1,7 +1,9 @@
 //! Wrong ways to read and to write chunks, each a named one: what the reference peer does on request, so that a check can be seen to notice it.
 
 use super::reader::Stream;
-use super::{ChunkErrorKind, ChunkHeader, EXTENDED, Fmt, MAX_MESSAGE_LEN, MessageHeader, Quirks};
+use super::{
+    ChunkErrorKind, ChunkHeader, EXTENDED, Fmt, MAX_MESSAGE_LEN, MessageHeader, Quirks, Type3Delta, Type3Ext,
+};
 use crate::wire::message::type_id;
 
 macro_rules! wrong_ways {
@@ -50,6 +52,7 @@ wrong_ways! {
         NewType3NoDelta = "type-3-no-delta", "A type 3 chunk that begins a message adds no delta";
         NewType3Ignored = "type-3-new-ignored", "A message that begins with a type 3 chunk is ignored";
         AbsoluteAdded = "absolute-added", "A type 0 timestamp is added to the one before it";
+        OlderIgnored = "older-ignored", "A message whose time is a smaller number than the one before it is ignored";
         Time31 = "times-31-bit", "The top bit of times is cleared";
         Splice = "splice", "A new header inside an unfinished message adds its payload to it";
         OneBuffer = "one-payload-buffer", "All chunk streams share one buffer of unfinished payload";
@@ -116,6 +119,18 @@ impl Miswrite {
     }
 }
 
+const TEXT: Quirks = Quirks {
+    type3_after_type0: Type3Delta::Timestamp,
+    type3_ext: Type3Ext::Present,
+    misread: None,
+    miswrite: None,
+};
+const TYPE3: [(&str, Quirks); 3] = [
+    ("type-3-after-type-0-zero", Quirks { type3_after_type0: Type3Delta::Zero, ..TEXT }),
+    ("type-3-ext-absent", Quirks { type3_ext: Type3Ext::Absent, ..TEXT }),
+    ("type-3-ext-peeked", Quirks { type3_ext: Type3Ext::Peeked, ..TEXT }),
+];
+
 /// What a chunk stream was before a header.
 #[derive(Clone, Copy)]
 pub(super) struct Before {
@@ -134,6 +149,23 @@ impl Before {
 }
 
 impl Quirks {
+    /// The names of all single departures from the text: every [`Misread`] and [`Miswrite`], and what several peers do with type 3 chunks.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        let read = Misread::ALL.iter().map(|m| m.name());
+        TYPE3.iter().map(|(name, _)| *name).chain(read).chain(Miswrite::ALL.iter().map(|m| m.name()))
+    }
+
+    /// The departure of this name alone.
+    pub fn named(name: &str) -> Option<Quirks> {
+        let misread = Misread::ALL.iter().copied().find(|m| m.name() == name);
+        let miswrite = Miswrite::ALL.iter().copied().find(|m| m.name() == name);
+        match TYPE3.iter().find(|(of, _)| *of == name) {
+            Some((_, quirks)) => Some(*quirks),
+            None if misread.is_none() && miswrite.is_none() => None,
+            None => Some(Quirks { misread, miswrite, ..TEXT }),
+        }
+    }
+
     pub(super) fn misreads(&self, misread: Misread) -> bool {
         self.misread == Some(misread)
     }
@@ -184,6 +216,7 @@ pub(super) fn misread(
         Misread::AbsoluteAdded if header.fmt == Fmt::Type0 => {
             s.timestamp = s.timestamp.wrapping_add(before.timestamp);
         }
+        Misread::OlderIgnored if new && s.timestamp < before.timestamp => s.type_id = 0,
         Misread::Time31 => s.timestamp &= 0x7FFF_FFFF,
         Misread::Splice if !new => {
             s.len = header.len.map_or(s.len, |len| (s.taken + len).min(MAX_MESSAGE_LEN))
@@ -267,6 +300,11 @@ mod tests {
             }
             read(Quirks::default(), &out, out.len())
         };
+        let names: Vec<&str> = Quirks::names().collect();
+        assert!(
+            names.iter().all(|name| Quirks::named(name).is_some_and(|quirks| quirks != Quirks::default()))
+        );
+        assert_eq!(Quirks::named("no such"), None);
         let right = write(None);
         assert_eq!(right.len(), 6, "{right:?}");
         for &miswrite in Miswrite::ALL {
