@@ -513,6 +513,7 @@ mod tests {
         env.set("n", 5u32);
         env.set("s", "text");
         env.set("b", vec![0xab, 0xcd]);
+        env.set("big", vec![0; MAX_BYTES / 2 + 1]);
         env
     }
 
@@ -560,6 +561,8 @@ mod tests {
             ("fill(0, 33554433)", EvalError::TooLong),
             ("random(1e300)", EvalError::TooLong),
             ("repeat(1e9, $b)", EvalError::TooLong),
+            ("$big $big", EvalError::TooLong),
+            ("amf0([raw($big), raw($big)])", EvalError::TooLong),
             ("cut(fill(0, 3e7), 0, 1) cut(fill(0, 3e7), 0, 1)", EvalError::TooLong),
             ("avc.key(1e9)", EvalError::TooLong),
             ("wire(video fill(0, 2e7))", EvalError::TooLong),

@@ -401,7 +401,9 @@ mod tests {
         assert!(tried("f($y = 1..9, $y..$y+3)", "f(9, 12)", &mut env));
         assert_eq!(env.get("y"), Some(&Bound::from(9.0)));
         assert!(!tried("f($x..$x+5)", "f(13)", &mut env));
-        // What an alternative bound before it failed is forgotten.
+        // What an alternative or a negation bound before it failed is forgotten.
+        assert!(tried("f(!{a: $z, b: 2})", "f({a: 1, b: 3})", &mut env));
+        assert_eq!(env.get("z"), None);
         assert!(tried("f([$z, 1] | [_, 2])", "f([5, 2])", &mut env));
         assert_eq!(env.get("z"), None);
     }

@@ -220,6 +220,8 @@ mod tests {
             ("S1 !digest=server", "S1"),
             ("S2 echo", "S2"),
             ("S2 copy", ""),
+            ("S2 !copy", "S2"),
+            ("S2 !echo", ""),
             ("S2 time=5 zero=1..9", "S2"),
             ("chunk", "chunk"),
             ("chunk fmt=1 csid=64 form=2 ts=20 len=2 type=8 first=true size=2", "chunk"),

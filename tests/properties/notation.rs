@@ -91,6 +91,7 @@ fn spellings() {
         (20, b"\x02\0\x01f\x00\x3f\xf0\0\0\0\0\0\0\x05", "f(1, null)"),
         (20, b"\x02\0\x04data", "command(\"data\")"),
         (20, b"\x02\0\x02\xff\n\x06", "command(\"\\xff\\n\", undefined)"),
+        (20, b"\x02\0\x01f\x05\x02\0\x04{a}*", "f(null, \"\\{a}*\")"),
         (17, b"\0\x02\0\x01f\x05\x11\x04\x05", "amf3 f(null, amf3(5))"),
         (17, b"\0\x02\0\x01f\x05\x11\x0c\x03\x07", "amf3 f(null, amf3(hex \"0c0307\"))"),
         (22, b"\x08\0\0\x01\0\0\x05\0\0\0\0\xaf\0\0\0\x0c", "aggregate { audio hex \"af\" ts=5 msid=0 }"),
