@@ -30,6 +30,8 @@ pub struct Context {
     pub pid: Option<u32>,
     /// What proves that a connection still parses.
     pub sentinel: Sentinel,
+    /// What a new connection must reach for the target to be alive: connected, or less where calibration got no further.
+    pub life: Goal,
     /// How long is waited.
     pub times: Times,
     /// What every random choice is drawn from.
@@ -226,7 +228,7 @@ impl<'a> Ground<'a> {
 
     fn not_reached(&self, name: &str, conn: &Conn, goal: Goal, why: &str) -> String {
         let reached = conn.reached();
-        if reached < Goal::Connected {
+        if reached < self.cx.life {
             self.lifeless.store(true, Ordering::Relaxed);
         }
         format!("{name} did not reach {}: {why} ({} was reached)", goal_name(goal), goal_name(reached))
@@ -283,17 +285,21 @@ impl<'a> Ground<'a> {
         self.answer(name, deadline, is_answer).await
     }
 
-    /// A new connection reaches connected.
+    /// A new connection reaches what calibration did.
     pub(super) async fn alive(&self, deadline: Instant) -> Result<(), String> {
         let name = format!("alive-{}", self.fresh_id());
         let conn = self.open(&name, self.customary_config()).await?;
-        conn.pursue(Goal::Connected);
-        let is_connected = |entry: &Entry| matches!(entry.seen, Seen::Reached(Goal::Connected));
-        let answer = self.answer(&name, deadline, is_connected).await;
+        let goal = self.cx.life;
+        if goal == Goal::Open {
+            return Ok(());
+        }
+        conn.pursue(goal);
+        let is_there = |entry: &Entry| matches!(entry.seen, Seen::Reached(reached) if reached == goal);
+        let answer = self.answer(&name, deadline, is_there).await;
         conn.close();
         if answer.is_none() {
             self.lifeless.store(true, Ordering::Relaxed);
-            return Err("a new connection did not get to an answer to connect".into());
+            return Err(format!("a new connection did not reach {}", goal_name(goal)));
         }
         Ok(())
     }

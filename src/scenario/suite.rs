@@ -10,7 +10,7 @@ use include_dir::{Dir, include_dir};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::ast::{Fact, Scenario, Step, StepKind};
+use super::ast::{Fact, Scenario, Step, StepKind, TimeKind};
 use super::calibrate::calibrate;
 use super::check::{self, Known};
 use super::clauses::{Clauses, Level, Severity};
@@ -26,6 +26,8 @@ static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/scenarios");
 /// The longest a case may take, but for what it says of slow waits.
 const CASE_LIMIT: Duration = Duration::from_secs(30);
 const SLOW_LIMIT: Duration = Duration::from_secs(300);
+/// How long a target that died may take to come back.
+const REVIVAL: Duration = Duration::from_secs(4);
 /// Cases that looked dead are run again alone, at most so many.
 const RERUNS: usize = 32;
 
@@ -378,6 +380,7 @@ pub async fn run(
     cx.times.scale *= fingerprint.time_scale.unwrap_or(1.0);
     let named = Sentinel::ALL.into_iter().find(|s| Some(s.name()) == fingerprint.sentinel.as_deref());
     cx.sentinel = named.unwrap_or(Sentinel::Ping);
+    cx.life = reached(&fingerprint).min(Goal::Connected);
     let mut runner = Runner {
         settings,
         cx: Arc::new(cx),
@@ -407,8 +410,19 @@ fn context(settings: &Settings, dial: Arc<dyn Dial>) -> Context {
         prefix: settings.prefix.clone(),
         pid: settings.pid,
         sentinel: Sentinel::Ping,
+        life: Goal::Connected,
         times: Times { scale: settings.timeout_scale },
         seed: settings.seed,
+    }
+}
+
+/// How far calibration got.
+fn reached(fingerprint: &Fingerprint) -> Goal {
+    match fingerprint.reach.as_str() {
+        "nothing" | "bytes" => Goal::Open,
+        "handshaken" => Goal::Handshaken,
+        "connected" => Goal::Connected,
+        _ => Goal::Created,
     }
 }
 
@@ -445,8 +459,10 @@ impl Runner<'_> {
         let mut late = self.batch(side_by_side, self.settings.jobs.max(1), &mut dead).await;
         late |= self.batch(alone, 1, &mut dead).await;
         dead.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        let mut gone = late;
         for (i, (item, first)) in dead.into_iter().enumerate() {
-            let outcome = if i < RERUNS && !late { self.once_more(&item, first).await } else { first };
+            gone = gone || i >= RERUNS || !self.answers().await;
+            let outcome = if gone { not_rerun(first) } else { self.once_more(&item, first).await };
             self.tell(outcome);
         }
         late
@@ -470,12 +486,8 @@ impl Runner<'_> {
                 "one-shot: it served calibration and takes no other connection".into(),
             );
         }
-        let reach = match self.fingerprint.reach.as_str() {
-            "bytes" => Goal::Open,
-            "handshaken" => Goal::Handshaken,
-            _ => Goal::Created,
-        };
-        if item.goal > reach && reach < Goal::Created {
+        let reach = reached(self.fingerprint);
+        if item.goal > reach && reach < Goal::Connected {
             let why = self.fingerprint.refusal.clone().unwrap_or_default();
             return say(Verdict::Blocked, "blocked", format!("calibration came no further: {why}"));
         }
@@ -535,11 +547,6 @@ impl Runner<'_> {
 
     /// Runs a case again with nothing beside it, once the target answers.
     async fn once_more(&mut self, item: &Arc<Item>, first: Outcome) -> Outcome {
-        if !self.answers().await {
-            let mut first = first;
-            first.case.notes.push("the target answered no more, so this was not run again alone".into());
-            return first;
-        }
         let mut again = one(item, &self.cx, self.settings).await;
         let word = first.case.verdict.name();
         again.case.notes.push(format!("run again alone; beside others it was {word}: {}", first.case.why));
@@ -548,16 +555,27 @@ impl Runner<'_> {
 
     /// Whether a new connection reaches connected, given some time to come back.
     async fn answers(&self) -> bool {
-        for _ in 0..10 {
+        let end = Instant::now() + REVIVAL;
+        loop {
             let ground = Ground::new(&self.cx, "between");
-            let alive = ground.alive(ground.by(super::ast::TimeKind::Reply));
+            let alive = ground.alive(ground.by(TimeKind::Reply));
             if ground.board.drive(Box::pin(alive)).await.is_ok() {
                 return true;
             }
+            if Instant::now() >= end {
+                return false;
+            }
             sleep(Duration::from_millis(200)).await;
         }
-        false
     }
+}
+
+fn not_rerun(mut outcome: Outcome) -> Outcome {
+    outcome
+        .case
+        .notes
+        .push("not run again alone: the target answers no more, or too many cases asked for it".into());
+    outcome
 }
 
 fn need_text(need: &Fact) -> String {

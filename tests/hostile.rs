@@ -1,0 +1,330 @@
+//! Servers that are no servers: whatever they do, each case ends with a verdict and a reason, soon and in bounded memory.
+//! Time is simulated, connections are in memory.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rtmp_bench::net::conn::{Dial, Dialing, Io};
+use rtmp_bench::record::Verdict;
+use rtmp_bench::scenario::clauses::Clauses;
+use rtmp_bench::scenario::suite::{Report, Settings, Suite, run};
+use rtmp_bench::wire::amf0::Value;
+use rtmp_bench::wire::message::{Message, type_id};
+use rtmp_bench::wire::session::{Config, Event, Fields, Session};
+use rtmp_bench::wire::time::Time;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::time::{Instant, sleep};
+
+/// How a server behaves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Bad {
+    Refuses,
+    Silent,
+    ClosesAtOnce,
+    OnlyS0,
+    Garbage,
+    GarbageAfterHandshake,
+    OneByteASecond,
+    Flood,
+    FloodOfMessages,
+    ClosesAfterHandshake,
+    /// Answers so many commands, then closes.
+    ClosesAfter(u32),
+    /// Answers so many commands, then says nothing more.
+    FallsSilentAfter(u32),
+    /// Serves so many connections, then none.
+    DiesAfter(u32),
+    RefusesConnect,
+}
+
+/// Bytes that a flood gives at most, so that a reader without a limit fails the test and does not hang it.
+const FLOOD: u64 = 2 << 30;
+
+struct Server {
+    bad: Bad,
+    dialled: AtomicU32,
+    /// Bytes that anybody took of a flood.
+    taken: Arc<std::sync::atomic::AtomicU64>,
+}
+
+/// An in-memory connection.
+struct Memory(DuplexStream);
+
+impl AsyncRead for Memory {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Memory {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+impl Io for Memory {
+    fn reset(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Dial for Server {
+    fn dial(&self) -> Dialing<'_> {
+        let n = self.dialled.fetch_add(1, Ordering::Relaxed);
+        let (bad, taken) = (self.bad, self.taken.clone());
+        Box::pin(async move {
+            let dead = matches!(bad, Bad::DiesAfter(limit) if n >= limit);
+            if bad == Bad::Refuses || dead {
+                return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
+            }
+            let (ours, theirs) = tokio::io::duplex(64 << 10);
+            tokio::spawn(async move { serve(theirs, bad, &taken).await.ok() });
+            Ok(Box::new(Memory(ours)) as Box<dyn Io>)
+        })
+    }
+}
+
+async fn serve(mut io: DuplexStream, bad: Bad, taken: &std::sync::atomic::AtomicU64) -> io::Result<()> {
+    match bad {
+        Bad::Silent => hold(io).await,
+        Bad::ClosesAtOnce => Ok(()),
+        Bad::OnlyS0 => {
+            io.write_all(&[3]).await?;
+            hold(io).await
+        }
+        Bad::Garbage => {
+            let mut x = 7u32;
+            let noise: Vec<u8> = std::iter::repeat_with(|| {
+                x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (x >> 24) as u8
+            })
+            .take(100_000)
+            .collect();
+            io.write_all(&noise).await?;
+            hold(io).await
+        }
+        Bad::OneByteASecond => loop {
+            io.write_all(&[3]).await?;
+            sleep(Duration::from_secs(1)).await;
+        },
+        Bad::Flood => flood(io, &[3; 4096], taken).await,
+        _ => speak(io, bad, taken).await,
+    }
+}
+
+async fn hold(mut io: DuplexStream) -> io::Result<()> {
+    let mut sink = [0; 4096];
+    while io.read(&mut sink).await? > 0 {}
+    Ok(())
+}
+
+async fn flood(mut io: DuplexStream, piece: &[u8], taken: &std::sync::atomic::AtomicU64) -> io::Result<()> {
+    let mut sent = 0;
+    while sent < FLOOD {
+        io.write_all(piece).await?;
+        sent += piece.len() as u64;
+        taken.fetch_add(piece.len() as u64, Ordering::Relaxed);
+    }
+    hold(io).await
+}
+
+/// A server that does what a client asks, up to a point.
+async fn speak(mut io: DuplexStream, bad: Bad, taken: &std::sync::atomic::AtomicU64) -> io::Result<()> {
+    let began = Instant::now();
+    let mut session = Session::server(Config::default());
+    let mut commands = 0;
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let n = io.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        let mut bytes = &buffer[..n];
+        let mut asked = Vec::new();
+        loop {
+            let mut rest = bytes;
+            let now = Time::ZERO + began.elapsed();
+            let Ok(event) = session.read(now, &mut rest) else { return Ok(()) };
+            let more = event.is_some();
+            if let Some(Event::Message(header, payload)) = event
+                && header.type_id == type_id::COMMAND_AMF0
+                && let Ok(Message::Command(command)) = Message::decode(header.type_id, payload)
+            {
+                asked.push(command);
+            }
+            bytes = &bytes[bytes.len() - rest.len()..];
+            if !more {
+                break;
+            }
+        }
+        for command in asked {
+            commands += 1;
+            let answer = match (&command.name[..], bad) {
+                (_, Bad::ClosesAfter(n)) if commands > n => return Ok(()),
+                (_, Bad::FallsSilentAfter(n)) if commands > n => continue,
+                (b"connect", Bad::RefusesConnect) => Message::command("_error", 1.0, vec![Value::Null]),
+                (b"publish", _) => status("NetStream.Publish.Start"),
+                (b"play", _) => status("NetStream.Play.Start"),
+                (_, _) => {
+                    let id = command.transaction_id.unwrap_or(0.0);
+                    Message::command("_result", id, vec![Value::Null, Value::Number(1.0)])
+                }
+            };
+            session.send(&answer, Fields { msid: Some(0), ..Fields::default() });
+        }
+        io.write_all(&session.output()).await?;
+        let spoken = session.reached() >= rtmp_bench::wire::session::Goal::Handshaken;
+        match bad {
+            Bad::ClosesAfterHandshake if spoken => return Ok(()),
+            Bad::GarbageAfterHandshake if spoken => {
+                io.write_all(&[0xC7; 5000]).await?;
+                return hold(io).await;
+            }
+            Bad::FloodOfMessages if spoken => {
+                let audio = Message::Audio(vec![0xAF; 60_000].into());
+                let piece = session.encode(&audio, Fields::default());
+                return flood(io, &piece, taken).await;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn status(code: &str) -> Message {
+    let info = Value::object([("level", "status".into()), ("code", code.into())]);
+    Message::command("onStatus", 0.0, vec![Value::Null, info])
+}
+
+const CASES: [(&str, &str); 6] = [
+    ("handshake/echo", "reach open\n> C0 3\n> C1\nexpect < S2 echo\nalive"),
+    (
+        "handshake/quiet",
+        "reach open\n> C0 3\n> C1\nnever < message for quiet\nexpect received 3073..3073 within quiet",
+    ),
+    ("command/connect", "reach connected\nin step\nnever < closed for quiet"),
+    (
+        "command/create",
+        "reach created\n> createStream(9, null)\none of {\n pass < _result(9, ...)\n fail < closed\n otherwise broken \"hangs\"\n}\ncontrolled",
+    ),
+    ("relay/one", "reach publishing\nplay reach playing\n> audio aac.frame(100) ts=40\nrelayed main to play"),
+    (
+        "relay/stuck",
+        "reach publishing\nstop reading\nrepeat 200 { > audio aac.frame(20000) }\none of within close { \n pass < stuck\n otherwise info \"takes it all\" \n}",
+    ),
+];
+
+fn suite() -> Suite {
+    let files: Vec<(String, String, String)> = CASES
+        .iter()
+        .map(|(id, body)| {
+            let text = format!("scenario \"{id}\"\nclause rtmp/5.2/1\n\n{body}\n");
+            ((*id).to_owned(), format!("{id}.scn"), text)
+        })
+        .collect();
+    Suite::parse(&files, Clauses::built_in()).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// Runs the cases against a bad server; also how long it took and how much of a flood was taken.
+fn judge(bad: Bad) -> (Result<Report, String>, Duration, u64) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let began = Instant::now();
+        let taken = Arc::default();
+        let server = Arc::new(Server { bad, dialled: AtomicU32::new(0), taken: Arc::clone(&taken) });
+        let report = run(&suite(), &Settings::default(), server, &mut |_| {}).await;
+        (report, began.elapsed(), taken.load(Ordering::Relaxed))
+    })
+}
+
+#[test]
+fn nothing_at_all_is_unreachable() {
+    for bad in [Bad::Refuses, Bad::Silent, Bad::ClosesAtOnce] {
+        let (report, took, _) = judge(bad);
+        let why = report.expect_err("unreachable");
+        assert!(!why.is_empty());
+        assert!(took < Duration::from_secs(10), "{bad:?}: {took:?}");
+    }
+}
+
+#[test]
+fn every_case_ends_with_a_verdict_and_a_reason() {
+    let table = [
+        Bad::OnlyS0,
+        Bad::Garbage,
+        Bad::GarbageAfterHandshake,
+        Bad::OneByteASecond,
+        Bad::Flood,
+        Bad::FloodOfMessages,
+        Bad::ClosesAfterHandshake,
+        Bad::RefusesConnect,
+        Bad::ClosesAfter(0),
+        Bad::ClosesAfter(1),
+        Bad::ClosesAfter(2),
+        Bad::ClosesAfter(3),
+        Bad::FallsSilentAfter(0),
+        Bad::FallsSilentAfter(1),
+        Bad::FallsSilentAfter(2),
+        Bad::FallsSilentAfter(3),
+        Bad::DiesAfter(8),
+    ];
+    for bad in table {
+        let (report, took, taken) = judge(bad);
+        let report = report.unwrap_or_else(|why| panic!("{bad:?}: {why}"));
+        assert_eq!(report.outcomes.len(), CASES.len(), "{bad:?}");
+        for outcome in &report.outcomes {
+            let case = &outcome.case;
+            assert!(!case.why.is_empty() && !case.branch.is_empty(), "{bad:?}: {case:?}");
+            // None of them relays anything.
+            assert!(case.id != "relay/one" || case.verdict > Verdict::Lenient, "{bad:?}: {case:?}");
+        }
+        assert!(took < Duration::from_secs(60), "{bad:?}: {took:?}");
+        assert!(taken < 400 << 20, "{bad:?}: {taken} bytes were taken");
+    }
+}
+
+#[test]
+fn what_calibration_could_not_reach_is_blocked_at_once() {
+    let (report, took, _) = judge(Bad::RefusesConnect);
+    let report = report.expect("reachable");
+    // Alive is then what calibration reached: a new connection shakes hands.
+    assert!(report.outcomes.iter().all(|o| o.case.verdict != Verdict::Fail), "{report:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(report.fingerprint.reach, "handshaken");
+    for outcome in &report.outcomes {
+        let case = &outcome.case;
+        let needs_more = !case.id.starts_with("handshake/");
+        assert_eq!(case.verdict == Verdict::Blocked && case.duration_ms == 0, needs_more, "{case:?}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_words() {
+    for bad in [Bad::ClosesAfter(3), Bad::FallsSilentAfter(2)] {
+        let words = || {
+            let report = judge(bad).0.expect("reachable");
+            report
+                .outcomes
+                .iter()
+                .map(|o| (o.case.id.clone(), o.case.why.clone(), o.case.trace.clone()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(words(), words(), "{bad:?}");
+    }
+}
