@@ -302,3 +302,59 @@ fn an_anonymised_capture_has_the_same_structure_and_no_names() {
     ]);
     assert_eq!(out.status.code(), Some(2), "a raw dump is no capture");
 }
+
+#[test]
+fn the_clients_side_becomes_a_scenario() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("recorded.scn").to_string_lossy().into_owned();
+    let mut written = 0;
+    for entry in std::fs::read_dir(shipped("")).expect("captures/") {
+        let capture = entry.expect("an entry").path().to_string_lossy().into_owned();
+        if inspect(&[&capture, "--scn", &path]).status.code() != Some(0) {
+            continue;
+        }
+        written += 1;
+        let checked = Command::new(env!("CARGO_BIN_EXE_rtmp-bench"))
+            .args(["check", &path])
+            .output()
+            .expect("rtmp-bench runs");
+        assert_eq!(checked.status.code(), Some(0), "{capture}: {}", stderr(&checked));
+        let text = std::fs::read_to_string(&path).expect("written");
+        assert!(text.contains("app: \"{app}\"") && !text.contains("127.0.0.1:19399/"), "{capture}: {text}");
+        assert!(!text.contains("s3cr"), "{capture}: a secret is shown");
+    }
+    assert!(written >= 18, "{written} scenarios");
+
+    inspect(&[&shipped("loc-gst-rtmp2sink-publish.pcap"), "--scn", &path]);
+    let text = std::fs::read_to_string(&path).expect("written");
+    for line in [
+        "reach handshaken",
+        "< _result(1, ...)",
+        "> createStream(2, null) csid=3 ts=0 msid=0",
+        "< _result(2, _, $stream1)",
+        "> publish(0, null, \"{name}\", \"live\") csid=3 ts=0 msid=$stream1",
+        "< onStatus(_, _, {code: \"NetStream.Publish.Start\", ...}, ...)",
+        "> deleteStream(0, null, \"{name}\") csid=3 ts=0 msid=0",
+        "alive",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\nis not in\n{text}");
+    }
+    let of = |prefix: &str| text.lines().filter(|l| l.starts_with(prefix)).count();
+    let json = inspect(&[&shipped("loc-gst-rtmp2sink-publish.pcap"), "-o", "json"]);
+    let record: Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    let sent = &record["inspect"]["sessions"][0]["messages"]["c2s"];
+    assert_eq!(
+        (Some(of("> audio") as u64), Some(of("> video") as u64)),
+        (sent["8"].as_u64(), sent["9"].as_u64())
+    );
+    // FFmpeg deletes its stream by number.
+    inspect(&[&shipped("loc-ffmpeg-publish.pcapng"), "--scn", &path]);
+    let text = std::fs::read_to_string(&path).expect("written");
+    assert!(
+        text.lines().any(|l| l.starts_with("> deleteStream(") && l.contains(", null, $stream1)")),
+        "{text}"
+    );
+    let none = folder.path().join("none.scn");
+    let out = inspect(&[&shipped("loc-snaplen96-ffmpeg-publish.pcap"), "--scn", &none.to_string_lossy()]);
+    assert_eq!((out.status.code(), none.exists()), (Some(2), false), "no client connects");
+}

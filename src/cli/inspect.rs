@@ -10,6 +10,7 @@ use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
 use super::{Exit, Failure};
 use crate::capture;
+use crate::capture::script::Script;
 use crate::capture::secrets::Secrets;
 use crate::capture::session::{Heard, Watch};
 use crate::capture::stream::{Connection, Direction};
@@ -42,6 +43,9 @@ pub struct InspectArgs {
     /// Write the audio and video of the first session that has any (or of --stream) as FLV.
     #[arg(long, value_name = "FILE")]
     flv: Option<PathBuf>,
+    /// Write the client's side of the first session that connects (or of --stream) as a scenario.
+    #[arg(long, value_name = "FILE")]
+    scn: Option<PathBuf>,
     /// Write the TCP packets again, with addresses, names, keys, tokens and media replaced, so that the capture can be shown to others.
     #[arg(long, value_name = "FILE")]
     anonymise: Option<PathBuf>,
@@ -68,10 +72,10 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     }
     let file = args.capture.display().to_string();
     let of_file = |e: &dyn std::fmt::Display| Failure::usage(format!("{file}: {e}"));
-    let mut listener = Listener::new(args).map_err(|e| of_flv(args, &e))?;
+    let mut listener = Listener::new(args).map_err(|e| Failure::usage(e.to_string()))?;
     let mut found =
         capture::read(&args.capture, args.show_secrets, &mut listener).map_err(|e| of_file(&e))?;
-    let wrote = listener.finish().map_err(|e| of_flv(args, &e))?;
+    let missing = listener.finish().map_err(|e| Failure::usage(e.to_string()))?;
     if let Some(n) = args.stream {
         found.sessions.retain(|s| s.stream == n);
         found.other.retain(|o| o.stream == n);
@@ -85,20 +89,24 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
         if args.strict && departs { (Exit::Found, Outcome::Found) } else { (Exit::Clean, Outcome::Clean) };
     let text = report::inspect::text(&file, &found);
     let record = Record { inspect: Some(found), ..envelope.end(outcome, envelope::arguments(str::to_owned)) };
-    for output in &outputs {
-        match output.format {
-            Format::Json => {
-                let json =
-                    serde_json::to_string_pretty(&record).map_err(|e| Failure::internal(e.to_string()))?;
-                output.write(&(json + "\n")).map_err(Failure::usage)?;
-            }
-            _ => output.write(&text).map_err(Failure::usage)?,
-        }
-    }
+    write_outputs(&outputs, &text, &record)?;
     if let Some(to) = &args.anonymise {
         anonymise(&args.capture, to).map_err(|e| of_file(&e))?;
     }
-    if wrote { Ok(exit) } else { Err(of_file(&"it has no audio or video, so no FLV was written")) }
+    missing.map_or(Ok(exit), |what| Err(of_file(&what)))
+}
+
+fn write_outputs(outputs: &[Output], text: &str, record: &Record) -> Result<(), Failure> {
+    for output in outputs {
+        let written = if output.format == Format::Json {
+            let json = serde_json::to_string_pretty(record).map_err(|e| Failure::internal(e.to_string()))?;
+            output.write(&(json + "\n"))
+        } else {
+            output.write(text)
+        };
+        written.map_err(Failure::usage)?;
+    }
+    Ok(())
 }
 
 /// Both files are open at once: the one that is read is not written over.
@@ -106,14 +114,14 @@ fn anonymise(from: &Path, to: &Path) -> Result<(), capture::anonymise::Error> {
     if from.canonicalize().ok().is_some_and(|from| to.canonicalize().is_ok_and(|to| from == to)) {
         return Err(io::Error::other("--anonymise would write over the capture itself").into());
     }
-    let mut out = BufWriter::new(File::create(to)?);
+    let mut out = BufWriter::new(File::create(to).map_err(|e| of(to, &e))?);
     capture::anonymise::anonymise(from, &mut out)?;
     Ok(out.flush()?)
 }
 
-fn of_flv(args: &InspectArgs, e: &io::Error) -> Failure {
-    let file = args.flv.as_deref().unwrap_or(Path::new("stdout"));
-    Failure::usage(format!("{}: {e}", file.display()))
+/// An error that says which file it is about.
+fn of(path: &Path, e: &io::Error) -> io::Error {
+    io::Error::new(e.kind(), format!("{}: {e}", path.display()))
 }
 
 /// Prints messages and writes FLV while the capture is read.
@@ -123,30 +131,43 @@ struct Listener<'a> {
     secrets: Vec<(u64, Secrets)>,
     origin: Option<Time>,
     flv: Option<Flv>,
+    script: Option<Script>,
     failed: Option<io::Error>,
 }
 
 impl<'a> Listener<'a> {
     fn new(args: &'a InspectArgs) -> io::Result<Listener<'a>> {
-        let flv = args.flv.as_deref().map(Flv::create).transpose()?;
+        let flv = args.flv.as_deref().map(|path| Flv::create(path).map_err(|e| of(path, &e))).transpose()?;
         Ok(Listener {
             args,
             out: BufWriter::new(io::stdout()),
             secrets: Vec::new(),
             origin: None,
             flv,
+            script: args.scn.is_some().then(|| Script::new(args.stream, args.show_secrets)),
             failed: None,
         })
     }
 
-    /// Whether all that was asked for could be written.
-    fn finish(mut self) -> io::Result<bool> {
+    /// Writes what is to be written at the end; what was asked for and is not there.
+    fn finish(mut self) -> io::Result<Option<&'static str>> {
         let flushed = self.out.flush();
-        let wrote = self.flv.map_or(Ok(true), Flv::finish)?;
+        let mut missing = None;
+        if let (Some(flv), Some(to)) = (self.flv, &self.args.flv)
+            && !flv.finish().map_err(|e| of(to, &e))?
+        {
+            missing = Some("it has no audio or video, so no FLV was written");
+        }
+        if let (Some(script), Some(to)) = (self.script, &self.args.scn) {
+            match script.finish() {
+                Some(text) => std::fs::write(to, text).map_err(|e| of(to, &e))?,
+                None => missing = Some("no client connects in it, so no scenario was written"),
+            }
+        }
         match self.failed.map_or(flushed, Err) {
             // Whoever reads our output may stop reading: that is no error.
             Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
-            _ => Ok(wrote),
+            _ => Ok(missing),
         }
     }
 
@@ -220,6 +241,9 @@ impl Watch for Listener<'_> {
         }
         if self.args.messages || self.args.hex {
             self.failed = self.print(of, direction, time, what).err();
+        }
+        if let Some(script) = &mut self.script {
+            script.heard(of, direction, time, what);
         }
         if let (Some(flv), Heard::Message(header, payload)) = (&mut self.flv, what)
             && let Err(e) = flv.message(of.number, direction, header, payload)
