@@ -52,14 +52,22 @@ pub fn scenario_text(bytes: &[u8]) {
     assert_eq!(Env::new(2).message(&again), Ok((type_id, payload)), "{printed}");
 }
 
-/// Any bytes as a capture: refused with a place inside it, or read with sums that agree with themselves.
+/// Any bytes as a capture: refused, or read with sums that agree with themselves; a client's side makes a scenario that the check takes.
 ///
 /// # Panics
 /// When that does not hold.
 pub fn capture(bytes: &[u8]) {
     let input = Box::new(std::io::Cursor::new(bytes.to_vec()));
-    let found = capture::pcap::source(input).and_then(|source| capture::read_source(source, false, &mut ()));
+    let mut script = capture::script::Script::new(None, false);
+    let found =
+        capture::pcap::source(input).and_then(|source| capture::read_source(source, false, &mut script));
     let Ok(found) = found else { return };
+    if let Some(text) = script.finish() {
+        let known = Known { clauses: Clauses::built_in(), faults: &[] };
+        if let Err(errors) = check::read("recorded", &text, known) {
+            panic!("{}", errors[0].render("recorded.scn", &text));
+        }
+    }
     assert!((found.sessions.len() + found.other.len()) as u64 + found.omitted >= found.tcp_connections);
     for session in &found.sessions {
         for (direction, bytes, sha256) in

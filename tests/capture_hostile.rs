@@ -287,3 +287,18 @@ fn a_packet_that_is_missing_ends_the_messages_of_its_direction() {
     );
     assert_eq!((session.complete, session.notes.len()), (false, all.notes.len()), "{:?}", session.notes);
 }
+
+#[test]
+fn a_clock_that_jumps_by_days_still_makes_a_scenario() {
+    let mut bytes = shipped("loc-gst-rtmp2sink-publish.pcap");
+    let mut at = 24;
+    while at < bytes.len() {
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let (seconds, len) = (word(at), word(at + 8) as usize);
+        if at > 80_000 {
+            bytes[at..at + 4].copy_from_slice(&(seconds + 10 * 86_400).to_le_bytes());
+        }
+        at += 16 + len;
+    }
+    rtmp_bench::fuzzing::capture(&bytes);
+}

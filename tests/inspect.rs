@@ -358,3 +358,30 @@ fn the_clients_side_becomes_a_scenario() {
     let out = inspect(&[&shipped("loc-snaplen96-ffmpeg-publish.pcap"), "--scn", &none.to_string_lossy()]);
     assert_eq!((out.status.code(), none.exists()), (Some(2), false), "no client connects");
 }
+
+#[test]
+fn a_scenario_has_no_secrets_unless_asked_for() {
+    use rtmp_bench::wire::amf0::Value as Amf;
+    use rtmp_bench::wire::chunk::{ChunkWriter, MessageHeader};
+    use rtmp_bench::wire::message::Message;
+    let object = Amf::object([
+        ("app", "live".into()),
+        ("authToken", "hush-hush".into()),
+        ("pageUrl", "http://host/?sid=whisper".into()),
+    ]);
+    let mut payload = Vec::new();
+    Message::command("connect", 1.0, vec![object]).encode(&mut payload);
+    let mut dump = vec![3];
+    dump.resize(3073, 0);
+    let header = MessageHeader { csid: 3, timestamp: 0, len: 0, type_id: 20, msid: 0 };
+    ChunkWriter::default().write(&mut dump, header, &payload, None);
+    let folder = tempfile::tempdir().expect("a folder");
+    let capture = file(&folder, "client.bin", &dump).to_string_lossy().into_owned();
+    let scn = folder.path().join("client.scn").to_string_lossy().into_owned();
+    for (more, shown) in [(&[][..], false), (&["--show-secrets"], true)] {
+        let out = inspect(&[&[&capture[..], "--scn", &scn], more].concat());
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        let text = std::fs::read_to_string(&scn).expect("written");
+        assert_eq!((text.contains("hush-hush"), text.contains("whisper")), (shown, shown), "{text}");
+    }
+}

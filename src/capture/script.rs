@@ -16,6 +16,8 @@ use crate::wire::time::Time;
 pub const MAX_TEXT: usize = 1_000_000;
 /// Pauses shorter than this are not written, in microseconds.
 const PAUSE: u128 = 1000;
+/// Longer ones are cut to this, in microseconds: what paused for so long was idle, or the times are damaged.
+const LONGEST_PAUSE: u128 = 60_000_000;
 /// Commands whose first argument behind the command object is a stream's name.
 const NAMED: [&[u8]; 6] =
     [b"publish", b"play", b"releaseStream", b"FCPublish", b"FCUnpublish", b"FCSubscribe"];
@@ -89,7 +91,7 @@ impl Script {
         }
         let pause = self.sent.replace(time).map_or(0, |before| time.since(before).as_micros());
         if pause >= PAUSE {
-            self.line(&format!("wait {}ms", pause / 1000));
+            self.line(&format!("wait {}ms", pause.min(LONGEST_PAUSE) / 1000));
         }
         let adapted = decoded.ok().and_then(|mut message| self.adapt(&mut message).then_some(message));
         let text = match adapted {
