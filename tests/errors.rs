@@ -65,3 +65,37 @@ fn each_mistake_has_its_message() {
     }
     assert!(differ.is_empty(), "other messages than expected:\n{}", differ.join("\n"));
 }
+
+/// The first message of a file that is made to be too much of something.
+fn first_message(steps: &str) -> String {
+    let text = format!("scenario \"x\"\nclause rtmp/5.3.1.3/4\n{steps}\nin step\n");
+    let errors = read("x", &text, known()).expect_err("too much");
+    assert!(errors.len() <= 50, "{} messages", errors.len());
+    errors[0].to_string()
+}
+
+#[test]
+fn sizes_are_bounded() {
+    let reach = "reach connected\n";
+    let rows = [
+        (format!("#{}", "x".repeat(8 << 20)), "1:1: 8388653 bytes where a scenario has at most 8388608"),
+        (
+            format!("{reach}> call({})", "1,".repeat(60_000)),
+            "4:99996: more than 100000 words, strings, numbers and signs",
+        ),
+        (format!("{reach}> call({}1{})", "[".repeat(100), "]".repeat(100)), "4:108: nested deeper than 100"),
+        (format!("{reach}< {}audio", "!".repeat(101)), "4:104: nested deeper than 100"),
+        (
+            format!("for n in {{ {} }}", (0..1001).map(|n| format!("{n};")).collect::<String>()),
+            "3:3902: more than 1000 rows",
+        ),
+        (
+            format!("{reach}< call({})", (0..200).map(|n| format!("$x{n},")).collect::<String>()),
+            "4:1: more than 200 names",
+        ),
+        (format!("{reach}> call({})", "$x,".repeat(1000)), "4:8: unbound name '$x'"),
+    ];
+    for (steps, message) in rows {
+        assert_eq!(first_message(&steps), message);
+    }
+}

@@ -166,7 +166,12 @@ impl Checker {
     }
 
     fn steps(&mut self, steps: &[Step]) {
-        steps.iter().for_each(|step| self.step(step));
+        for step in steps {
+            if self.names.full() {
+                return;
+            }
+            self.step(step);
+        }
     }
 
     fn step(&mut self, step: &Step) {
@@ -260,9 +265,8 @@ impl Checker {
         self.names.text(conn);
         let name = spelt(conn);
         let many = |name: &str| name.contains('{');
-        let known =
-            |opened: &String| *opened == name || (many(opened) || many(&name)) && same_family(opened, &name);
-        if self.opened.iter().any(known) {
+        let known = |opened: &String| (many(opened) || many(&name)) && same_family(opened, &name);
+        if self.opened.contains(&name) || self.opened.iter().any(known) {
             return;
         }
         let message = match crate::notation::error::nearest(&name, self.opened.iter().map(String::as_str)) {

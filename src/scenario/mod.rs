@@ -17,5 +17,6 @@ mod scope;
 mod send;
 pub mod suite;
 pub mod syntax;
+mod syntax_judge;
 mod syntax_wire;
 mod trace;

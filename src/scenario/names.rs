@@ -10,6 +10,11 @@ use crate::notation::expr::*;
 use crate::notation::lex::{Tok, Token, lex, word_text};
 use crate::wire::amf0::Value;
 
+/// How many mistakes of one file are told.
+const MAX_ERRORS: usize = 50;
+/// The most names of one scenario.
+pub(super) const MAX_NAMES: usize = 200;
+
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -60,15 +65,23 @@ impl Names {
         self.at = self.place(|tok| matches!(tok, Tok::Word(w) if w == word)).unwrap_or(self.at);
     }
 
+    /// Whether enough mistakes are told.
+    pub(super) fn full(&self) -> bool {
+        self.errors.len() >= MAX_ERRORS
+    }
+
     /// A mistake at the line under check.
     pub(super) fn wrong(&mut self, message: String) {
-        self.errors.push(Error::new(self.at, message));
+        if !self.full() {
+            self.errors.push(Error::new(self.at, message));
+        }
     }
 
     /// A mistake where this word stands next.
     pub(super) fn wrong_word(&mut self, word: &str, message: String) {
-        let pos = self.word_place(word);
-        self.errors.push(Error::new(pos, message));
+        if !self.full() {
+            self.errors.push(Error::new(self.word_place(word), message));
+        }
     }
 
     pub(super) fn unknown_word<'a>(
@@ -77,8 +90,9 @@ impl Names {
         word: &str,
         known: impl IntoIterator<Item = &'a str>,
     ) {
-        let pos = self.word_place(word);
-        self.errors.push(Error::unknown(pos, what, word, known));
+        if !self.full() {
+            self.errors.push(Error::unknown(self.word_place(word), what, word, known));
+        }
     }
 
     fn word_place(&self, word: &str) -> Pos {
@@ -89,6 +103,10 @@ impl Names {
     // The scope.
 
     pub(super) fn bind(&mut self, name: &str, kind: Kind) -> Option<Kind> {
+        if self.scope.len() >= MAX_NAMES && !self.scope.contains_key(name) {
+            self.wrong(format!("more than {MAX_NAMES} names"));
+            return None;
+        }
         self.scope.insert(name.to_owned(), kind)
     }
 
@@ -112,14 +130,10 @@ impl Names {
     }
 
     fn use_name(&mut self, name: &str, wanted: Option<Kind>) {
+        if self.full() {
+            return;
+        }
         self.used.insert(name.to_owned());
-        let in_text = |text: &Text| text.0.contains(&TextPart::Var(name.to_owned()));
-        let pos = self.place(|tok| match tok {
-            Tok::Var(other) => other == name,
-            Tok::Str(text) => in_text(text),
-            Tok::Word(word) => word.contains('{') && in_text(&word_text(word)),
-            _ => false,
-        });
         let message = match (self.scope.get(name), wanted) {
             (None, _) => match nearest(name, self.scope.keys().map(String::as_str)) {
                 Some(near) => format!("unbound name '${name}'; did you mean '${near}'?"),
@@ -135,6 +149,13 @@ impl Names {
             }
             _ => return,
         };
+        let in_text = |text: &Text| text.0.contains(&TextPart::Var(name.to_owned()));
+        let pos = self.place(|tok| match tok {
+            Tok::Var(other) => other == name,
+            Tok::Str(text) => in_text(text),
+            Tok::Word(word) => word.contains('{') && in_text(&word_text(word)),
+            _ => false,
+        });
         self.errors.push(Error::new(pos.unwrap_or(self.at), message));
     }
 

@@ -1,14 +1,17 @@
 //! A file into a [`Scenario`]: its head, lines and conditions; what is sent and awaited is in `syntax_wire.rs`.
 
 use super::ast::*;
+use super::syntax_judge::VERDICTS;
 use crate::notation::error::Error;
 use crate::notation::expr::*;
 use crate::notation::lex::{Tok, word_text};
 use crate::notation::parse::{MESSAGES, PIECES, Parser, Result, unstar};
 use crate::wire::session::Goal;
 
-/// The longest file that is read, in bytes.
-pub const MAX_FILE: usize = 1 << 20;
+/// The longest file that is read, in bytes: what a fuzzer saves may carry long payloads.
+pub const MAX_FILE: usize = 8 << 20;
+/// The most words, strings, numbers and signs of one file.
+pub const MAX_TOKENS: usize = 100_000;
 /// How many mistakes of one file are told.
 const MAX_ERRORS: usize = 20;
 const MAX_ROWS: usize = 1000;
@@ -41,7 +44,6 @@ const LINES: [&str; 24] = [
     "memory",
     "otherwise",
 ];
-const VERDICTS: [&str; 5] = ["pass", "info", "lenient", "fail", "broken"];
 const GOALS: [(&str, Goal); 6] = [
     ("open", Goal::Open),
     ("handshaken", Goal::Handshaken),
@@ -69,6 +71,12 @@ pub fn parse(id: &str, text: &str) -> std::result::Result<Scenario, Vec<Error>> 
         return Err(vec![Error::new(Pos { line: 1, column: 1 }, message)]);
     }
     let mut parser = Parser::new(text).map_err(|error| vec![error])?;
+    if let Some(token) = parser.tokens.get(MAX_TOKENS) {
+        return Err(vec![Error::new(
+            token.pos,
+            format!("more than {MAX_TOKENS} words, strings, numbers and signs"),
+        )]);
+    }
     let mut file = File {
         scenario: Scenario {
             id: id.to_owned(),
@@ -264,7 +272,7 @@ fn is_row_name(text: &str) -> bool {
 }
 
 impl Parser<'_> {
-    fn take_newline(&mut self) -> bool {
+    pub(super) fn take_newline(&mut self) -> bool {
         let here = *self.peek() == Tok::Newline;
         if here {
             self.next();
@@ -272,7 +280,7 @@ impl Parser<'_> {
         here
     }
 
-    fn end_of_line(&mut self) -> Result<()> {
+    pub(super) fn end_of_line(&mut self) -> Result<()> {
         match self.peek() {
             Tok::Newline => {
                 self.next();
@@ -329,7 +337,7 @@ impl Parser<'_> {
     }
 
     /// The connection's name that the line begins with, or the one given.
-    fn conn(&mut self, default: &Text, starts: impl Fn(&Tok) -> bool) -> Result<Text> {
+    pub(super) fn conn(&mut self, default: &Text, starts: impl Fn(&Tok) -> bool) -> Result<Text> {
         match (self.peek().clone(), self.ahead(1)) {
             (Tok::Word(word), _) if VERDICTS.contains(&word.as_str()) => Ok(default.clone()),
             (Tok::Word(word), next) if !starts(&Tok::Word(word.clone())) && starts(next) => self.conn_name(),
@@ -337,7 +345,7 @@ impl Parser<'_> {
         }
     }
 
-    fn conn_name(&mut self) -> Result<Text> {
+    pub(super) fn conn_name(&mut self) -> Result<Text> {
         let pos = self.pos();
         let word = self.word("the name of a connection")?;
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '{' | '}');
@@ -351,7 +359,7 @@ impl Parser<'_> {
     }
 
     /// `{ lines }`, about this connection unless they name another.
-    fn steps(&mut self, conn: &Text) -> Result<Vec<Step>> {
+    pub(super) fn steps(&mut self, conn: &Text) -> Result<Vec<Step>> {
         self.block(|p| {
             let mut steps = Vec::new();
             loop {
@@ -465,7 +473,7 @@ impl Parser<'_> {
         Ok(StepKind::Judge(condition, within))
     }
 
-    fn within(&mut self) -> Result<Option<TimeSpec>> {
+    pub(super) fn within(&mut self) -> Result<Option<TimeSpec>> {
         if self.take_word("within") { self.time().map(Some) } else { Ok(None) }
     }
 
@@ -515,7 +523,7 @@ impl Parser<'_> {
         })
     }
 
-    fn reach(&mut self) -> Result<Reach> {
+    pub(super) fn reach(&mut self) -> Result<Reach> {
         let pos = self.pos();
         let word = self.word("a goal")?;
         let Some((_, goal)) = GOALS.iter().find(|(name, _)| *name == word) else {
@@ -580,154 +588,4 @@ impl Parser<'_> {
             n => Err(Error::new(pos, format!("expected schema 0 or 1, found {n}"))),
         }
     }
-
-    fn one_of(&mut self, conn: &Text) -> Result<StepKind> {
-        self.keyword("of")?;
-        let within = self.within()?;
-        let open = self.pos();
-        self.block(|p| {
-            let (mut branches, mut otherwise) = (Vec::new(), None);
-            loop {
-                while p.take_newline() {}
-                if p.at_sign("}") {
-                    break;
-                }
-                if otherwise.is_some() {
-                    return Err(Error::new(p.pos(), "'otherwise' is the last line of 'one of'"));
-                }
-                if p.take_word("otherwise") {
-                    let judgement = p.verdict()?;
-                    otherwise = Some((judgement, p.literal("the reason in quotes")?.to_string()));
-                } else {
-                    branches.push(p.branch(conn)?);
-                }
-                if !p.at_sign("}") {
-                    p.end_of_line()?;
-                    if *p.peek() == Tok::End {
-                        return p.expected("'}'");
-                    }
-                }
-            }
-            match otherwise {
-                Some(otherwise) => Ok(StepKind::OneOf { within, branches, otherwise }),
-                None => Err(Error::new(open, "'one of' needs a last line: otherwise VERDICT \"why\"")),
-            }
-        })
-    }
-
-    fn verdict(&mut self) -> Result<Judgement> {
-        let pos = self.pos();
-        let word = self.word("a verdict (pass info lenient fail broken)")?;
-        Ok(match word.as_str() {
-            "pass" => Judgement::Pass,
-            "info" => Judgement::Info,
-            "lenient" => Judgement::Lenient,
-            "fail" => Judgement::Fail,
-            "broken" => Judgement::Broken,
-            _ => {
-                return Err(Error::unknown(
-                    pos,
-                    "verdict",
-                    &word,
-                    VERDICTS.iter().chain(&["otherwise"]).copied(),
-                ));
-            }
-        })
-    }
-
-    fn branch(&mut self, conn: &Text) -> Result<Branch> {
-        let pos = self.pos();
-        let judgement = self.verdict()?;
-        let label = match self.peek() {
-            Tok::Str(_) => Some(self.literal("a label")?.to_string()),
-            _ => None,
-        };
-        let before = self.within()?;
-        let condition = self.condition(conn)?;
-        let within = if before.is_some() { before } else { self.within()? };
-        Ok(Branch { pos, judgement, label, within, condition })
-    }
-
-    fn starts_condition(tok: &Tok) -> bool {
-        match tok {
-            Tok::Word(word) => CONDITIONS.contains(&word.as_str()),
-            Tok::Sign(sign) => matches!(*sign, "<" | "{"),
-            _ => false,
-        }
-    }
-
-    fn condition(&mut self, conn: &Text) -> Result<Condition> {
-        let pos = self.pos();
-        let conn = self.conn(conn, Self::starts_condition)?;
-        let kind = self.condition_kind(&conn)?;
-        Ok(Condition { pos, conn, kind })
-    }
-
-    fn condition_kind(&mut self, conn: &Text) -> Result<ConditionKind> {
-        let pos = self.pos();
-        if self.at_sign("{") {
-            return self.steps(conn).map(ConditionKind::Steps);
-        }
-        if self.take_sign("<") {
-            return self.pattern().map(ConditionKind::Seen);
-        }
-        match self.word("a condition")?.as_str() {
-            "never" => {
-                self.sign("<")?;
-                let pattern = self.pattern()?;
-                if self.take_word("until") {
-                    self.sign("<")?;
-                    return Ok(ConditionKind::NeverUntil(pattern, self.pattern()?));
-                }
-                if !self.take_word("for") {
-                    return self.expected("'for TIME' or 'until < …'");
-                }
-                Ok(ConditionKind::NeverFor(pattern, self.time()?))
-            }
-            "all" => {
-                self.sign("<")?;
-                let pattern = self.pattern()?;
-                self.keyword("are")?;
-                Ok(ConditionKind::All(pattern, self.pattern()?))
-            }
-            "count" => {
-                let (from, to) = self.range()?;
-                self.sign("<")?;
-                Ok(ConditionKind::Count(from, to, self.pattern()?))
-            }
-            "received" => self.range().map(|(from, to)| ConditionKind::Received(from, to)),
-            "in" => self.keyword("step").map(|()| ConditionKind::InStep),
-            "alive" => Ok(ConditionKind::Alive),
-            "controlled" => Ok(ConditionKind::Controlled),
-            "relayed" => self.relayed(),
-            "again" => {
-                self.keyword("reach")?;
-                Ok(ConditionKind::Again(Box::new(self.reach()?)))
-            }
-            other => Err(Error::unknown(pos, "condition", other, CONDITIONS)),
-        }
-    }
-
-    fn range(&mut self) -> Result<(Expr, Expr)> {
-        let from = self.number()?;
-        self.sign("..")?;
-        Ok((from, self.number()?))
-    }
-
-    fn relayed(&mut self) -> Result<ConditionKind> {
-        let from = self.conn_name()?;
-        self.keyword("to")?;
-        let to = self.conn_name()?;
-        let spacing = self.take_word("spacing");
-        let gaps_at_key = self.take_word("gaps");
-        if gaps_at_key {
-            self.keyword("at")?;
-            self.keyword("key")?;
-        }
-        let tail = if self.take_word("tail") { self.constant()? as u32 } else { 0 };
-        Ok(ConditionKind::Relayed { from, to, spacing, gaps_at_key, tail })
-    }
 }
-
-const CONDITIONS: [&str; 9] =
-    ["never", "all", "count", "received", "in", "alive", "controlled", "relayed", "again"];
