@@ -257,17 +257,53 @@ fn secrets_are_masked_unless_asked_for() {
     assert_eq!(read(true), format!("{base}?token=s3cr%20et&expires=1700000000&sign=a%2Fb%3D%3D"));
 }
 
+/// Where each record of a little-endian pcap lies.
+fn records(pcap: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut records = Vec::new();
+    let mut at = 24;
+    while at < pcap.len() {
+        let len = u32::from_le_bytes([pcap[at + 8], pcap[at + 9], pcap[at + 10], pcap[at + 11]]) as usize;
+        records.push(at..at + 16 + len);
+        at += 16 + len;
+    }
+    records
+}
+
+#[test]
+fn disorder_repeats_and_missing_syns_change_no_sum() {
+    let whole = shipped("loc-gst-rtmp2sink-publish.pcap");
+    let in_order = records(&whole);
+    let want = inspect(whole.clone()).expect("the whole file").sessions.remove(0);
+    let windows = in_order.chunks(9).flat_map(|w| w.iter().rev()).cloned().collect();
+    let twice = in_order.iter().flat_map(|r| [r.clone(), r.clone()]).collect();
+    let late_again = in_order.chunks(100).flat_map(|w| [w, w].concat()).collect();
+    for (what, order) in [
+        ("in windows of nine from back to front", windows),
+        ("each packet twice", twice),
+        ("each hundred packets twice", late_again),
+        ("without SYN and SYN-ACK", in_order[2..].to_vec()),
+        ("without SYN", in_order[1..].to_vec()),
+        ("without the last packet", in_order[..in_order.len() - 1].to_vec()),
+    ] {
+        let bytes: Vec<u8> = order.iter().flat_map(|r| whole[r.clone()].iter().copied()).collect();
+        let mut found = inspect([&whole[..24], &bytes].concat()).expect("a capture");
+        assert_eq!((found.sessions.len(), found.other.len()), (1, 0), "{what}");
+        let got = found.sessions.remove(0);
+        assert_eq!((&got.key, &got.role, got.complete), (&want.key, &want.role, true), "{what}");
+        assert_eq!(
+            (&got.bytes, &got.sha256, &got.messages),
+            (&want.bytes, &want.sha256, &want.messages),
+            "{what}"
+        );
+        assert_eq!((&got.holes, &got.notes), (&want.holes, &want.notes), "{what}");
+    }
+}
+
 #[test]
 fn a_packet_that_is_missing_ends_the_messages_of_its_direction() {
     let whole = shipped("loc-gst-rtmp2sink-publish.pcap");
     let all = inspect(whole.clone()).expect("the whole file").sessions.remove(0);
-    let mut records = Vec::new();
-    let mut at = 24;
-    while at < whole.len() {
-        let len = u32::from_le_bytes([whole[at + 8], whole[at + 9], whole[at + 10], whole[at + 11]]) as usize;
-        records.push(at..at + 16 + len);
-        at += 16 + len;
-    }
+    let records = records(&whole);
     // From the middle on, the first packet with a payload of the client.
     let missing =
         records.iter().skip(records.len() / 2).find(|r| r.len() > 16 + 66 + 50).expect("a packet").clone();
