@@ -327,6 +327,7 @@ impl Run<'_> {
         let mut sides = [Side::new(&from, Direction::Sent), Side::new(&to, Direction::Received)];
         let mut last = Relayed::Outstanding("nothing came".into());
         // All that was sent before this line counts, also while the horizon is still behind it.
+        let tail = rules.tail;
         let sent_before = self.conn(&from)?.log(|log| log.len());
         let _ = self
             .ground
@@ -336,6 +337,8 @@ impl Run<'_> {
                 if new && sides[0].at >= sent_before {
                     let [sent, came] = &sides;
                     rules.since = came.since;
+                    // What a sender that was closed did not get to send is no tail.
+                    rules.tail = if sent.ended { 0 } else { tail };
                     last = relay::compare(&sent.frames, &came.frames, rules);
                 }
                 match last {
