@@ -10,6 +10,7 @@ mod check;
 mod envelope;
 mod inspect;
 mod output;
+mod serve;
 
 /// A verb's result as the exit status that the contract names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +73,7 @@ struct Cli {
 enum Verb {
     Check(check::CheckArgs),
     Inspect(inspect::InspectArgs),
+    Serve(serve::ServeArgs),
 }
 
 /// Runs the program: parses the arguments and runs the verb they name.
@@ -81,6 +83,7 @@ pub fn main() -> ExitCode {
     let result: Result<Exit, Failure> = match cli.verb {
         Verb::Check(args) => check::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
+        Verb::Serve(args) => serve::run(&args),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -359,6 +359,7 @@ impl Session {
 
 impl Core {
     fn new(config: Config, server: bool) -> Core {
+        let miswrite = config.quirks.miswrite;
         let writer = ChunkWriter::new(config.quirks.miswrite);
         Core {
             config,

@@ -1,0 +1,100 @@
+//! `serve`: the reference server, faults on request.
+
+use std::io::Write;
+use std::net::SocketAddr;
+
+use clap::{Args, ValueEnum};
+use tokio::net::TcpListener;
+
+use super::{Exit, Failure, complain, interrupted};
+use crate::net::peer::{self, Fault, Missing, Options, Peer, Taken};
+
+/// The reference server: any app and name. The first line on stdout is its URL; it runs until ^C.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where it listens; port 0: a free one.
+    #[arg(default_value = "127.0.0.1:1935")]
+    addr: SocketAddr,
+    /// A misbehaviour, by name; repeatable.
+    #[arg(long = "fault", value_name = "NAME", value_delimiter = ',')]
+    faults: Vec<Fault>,
+    /// Print every fault and what it does.
+    #[arg(long)]
+    list_faults: bool,
+    /// What playing a name that nobody publishes does.
+    #[arg(long, value_enum, default_value_t = MissingArg::Wait)]
+    missing: MissingArg,
+    /// What publishing a name that is taken does.
+    #[arg(long, value_enum, default_value_t = TakenArg::Refuse)]
+    taken: TakenArg,
+    /// Seconds between the ping requests to a client.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    ping: u32,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum MissingArg {
+    /// The player waits.
+    Wait,
+    /// StreamNotFound.
+    Refuse,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum TakenArg {
+    /// BadName.
+    Refuse,
+    /// The newcomer takes over.
+    Takeover,
+}
+
+/// Runs the verb.
+pub fn run(args: &ServeArgs) -> Result<Exit, Failure> {
+    if args.list_faults {
+        for fault in Fault::ALL {
+            say(&format!("{:<28} {}", fault.name(), fault.text()))?;
+        }
+        return Ok(Exit::Clean);
+    }
+    let options = Options {
+        faults: args.faults.iter().copied().collect(),
+        missing: match args.missing {
+            MissingArg::Wait => Missing::Wait,
+            MissingArg::Refuse => Missing::Refuse,
+        },
+        taken: match args.taken {
+            TakenArg::Refuse => Taken::Refuse,
+            TakenArg::Takeover => Taken::Takeover,
+        },
+        ping_ms: Some(args.ping * 1000),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::internal(format!("no runtime: {e}")))?;
+    runtime.block_on(serve(args.addr, options))
+}
+
+async fn serve(addr: SocketAddr, options: Options) -> Result<Exit, Failure> {
+    let listener = TcpListener::bind(addr)
+        .await
+        .map_err(|e| Failure::usage(format!("cannot listen on {addr}: {e}; is another server there?")))?;
+    let addr = listener.local_addr().map_err(|e| Failure::internal(format!("no local address: {e}")))?;
+    say(&peer::url(addr))?;
+    let peer = Peer::new(options);
+    tokio::select! {
+        () = peer.listen(listener) => Err(Failure::internal("a fault ended the server")),
+        () = interrupted() => {
+            complain(&format!("stopped with {} sessions open", peer.sessions()));
+            Ok(Exit::Clean)
+        }
+    }
+}
+
+/// One line on stdout, there at once: scripts wait for the first.
+fn say(line: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(|e| Failure::internal(format!("stdout is gone: {e}")))
+}
