@@ -50,7 +50,8 @@ pub(super) async fn serve(shared: Arc<Shared>, io: Box<dyn Io>) {
     if alive && !shared.is_dead() {
         let _ = timeout(LAST_WORDS, writer.write_all(&client.out)).await;
         let _ = writer.shutdown().await;
-        let _ = timeout(LINGER, async { while matches!(reader.read(&mut client.buffer).await, Ok(1..)) {} }).await;
+        let _ = timeout(LINGER, async { while matches!(reader.read(&mut client.buffer).await, Ok(1..)) {} })
+            .await;
     }
     shared.held.fetch_sub(client.held, Ordering::Relaxed);
 }
@@ -158,8 +159,7 @@ impl Client {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let handshake =
-            (self.session.reached() < Goal::Handshaken).then_some(self.accepted + HANDSHAKE_TIME);
+        let handshake = (self.session.reached() < Goal::Handshaken).then_some(self.accepted + HANDSHAKE_TIME);
         let session = self.session.deadline().map(|at| self.shared.began + at.since(Time::ZERO));
         [handshake, session, self.close_at].into_iter().flatten().min()
     }
@@ -332,7 +332,9 @@ impl Client {
 
     /// Data goes to the players as it came; `@setDataFrame` is taken off, metadata is an ECMA array.
     fn data(&mut self, msid: u32, header: MessageHeader, payload: Bytes) {
-        let Ok(Message::Data(encoding, mut values)) = Message::decode(header.type_id, &payload) else { return };
+        let Ok(Message::Data(encoding, mut values)) = Message::decode(header.type_id, &payload) else {
+            return;
+        };
         let is = |value: Option<&Value>, name: &str| {
             value.and_then(Value::as_text).is_some_and(|text| text == name)
         };

@@ -68,8 +68,8 @@ pub(super) fn answer(client: &mut Client, msid: u32, command: &Command) {
             }
         }
         b"close" => client.ending = true,
-        b"releaseStream" | b"FCPublish" | b"FCUnpublish" | b"FCSubscribe" | b"FCUnsubscribe" | b"_checkbw"
-        | b"checkBandwidth" => result(client, command, vec![Value::Null]),
+        b"releaseStream" | b"FCPublish" | b"FCUnpublish" | b"FCSubscribe" | b"FCUnsubscribe"
+        | b"_checkbw" | b"checkBandwidth" => result(client, command, vec![Value::Null]),
         b"getStreamLength" => result(client, command, vec![Value::Null, Value::Number(0.0)]),
         b"publish" => publish(client, msid, command),
         b"play" => play(client, msid, command),
