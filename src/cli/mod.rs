@@ -7,10 +7,12 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod check;
+mod embedded;
 mod envelope;
 mod inspect;
 mod output;
 mod serve;
+mod test;
 
 /// A verb's result as the exit status that the contract names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +76,7 @@ enum Verb {
     Check(check::CheckArgs),
     Inspect(inspect::InspectArgs),
     Serve(serve::ServeArgs),
+    Test(test::TestArgs),
 }
 
 /// Runs the program: parses the arguments and runs the verb they name.
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Serve(args) => serve::run(&args),
+        Verb::Test(args) => test::run(&args),
     };
     match result {
         Ok(exit) => exit.into(),

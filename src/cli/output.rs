@@ -105,7 +105,7 @@ mod tests {
         let all = [Format::Text, Format::Json];
         let json: Output = "json".parse().unwrap();
         let filed: Output = "json:x".parse().unwrap();
-        assert_eq!(resolve(std::slice::from_ref(&json), &all).unwrap(), [json.clone()]);
+        assert_eq!(resolve(std::slice::from_ref(&json), &all).unwrap(), std::slice::from_ref(&json));
         let both = resolve(std::slice::from_ref(&filed), &all).unwrap();
         assert_eq!(both, [filed, Output { format: Format::Text, file: None }]);
         assert!(resolve(&[json.clone(), json], &all).is_err());

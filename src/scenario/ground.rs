@@ -26,6 +26,8 @@ pub struct Context {
     pub tc_url: String,
     /// What every stream name begins with.
     pub prefix: String,
+    /// What every stream name ends with.
+    pub suffix: String,
     /// The target's process.
     pub pid: Option<u32>,
     /// What proves that a connection still parses.
@@ -154,7 +156,7 @@ impl<'a> Ground<'a> {
 
     /// `$name`.
     pub(super) fn stream_name(&self) -> String {
-        format!("{}{:010x}", self.cx.prefix, self.seed & 0xFF_FFFF_FFFF)
+        format!("{}{:010x}{}", self.cx.prefix, self.seed & 0xFF_FFFF_FFFF, self.cx.suffix)
     }
 
     /// What a well-behaved client of this case is like.

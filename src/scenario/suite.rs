@@ -51,6 +51,8 @@ pub struct Settings {
     pub tc_url: String,
     /// What every stream name begins with.
     pub prefix: String,
+    /// What every stream name ends with: a query with its `?`.
+    pub suffix: String,
     /// The target's process, for memory.
     pub pid: Option<u32>,
     /// Facts that the user states, as in `needs`; they win over what calibration finds.
@@ -75,6 +77,7 @@ impl Default for Settings {
             app: "live".into(),
             tc_url: "rtmp://localhost/live".into(),
             prefix: String::new(),
+            suffix: String::new(),
             pid: None,
             profile: Vec::new(),
             jobs: 8,
@@ -408,6 +411,7 @@ fn context(settings: &Settings, dial: Arc<dyn Dial>) -> Context {
         app: settings.app.clone(),
         tc_url: settings.tc_url.clone(),
         prefix: settings.prefix.clone(),
+        suffix: settings.suffix.clone(),
         pid: settings.pid,
         sentinel: Sentinel::Ping,
         life: Goal::Connected,

@@ -1,0 +1,376 @@
+//! `test`: a server judged, scenario by scenario.
+
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::embedded;
+use super::envelope::{self, Envelope};
+use super::output::{self, Format, Output};
+use super::{Exit, Failure, interrupted};
+use crate::capture::write::PcapngWriter;
+use crate::net::conn::Dial;
+use crate::net::target::Target;
+use crate::record::{self, Case, Record, Test, Totals};
+use crate::report::{junit, probe, table};
+use crate::scenario::clauses::Severity;
+use crate::scenario::expect::Expectations;
+use crate::scenario::suite::{self, Outcome, Selection, Settings, Suite};
+
+/// Judge a server, scenario by scenario.
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// rtmp://host[:port]/app[/prefix][?query]; without it the built-in reference server is judged.
+    target: Option<Target>,
+    /// What to run: a path or a clause id as a glob, a FILE.scn, or a folder of them. Repeatable.
+    #[arg(short = 's', long = "scenario", value_name = "GLOB")]
+    scenario: Vec<String>,
+    /// Only requirements of at least this severity: cosmetic, interop or security.
+    #[arg(long, value_parser = severity)]
+    severity: Option<Severity>,
+    /// Run the slow scenarios too.
+    #[arg(long)]
+    slow: bool,
+    /// Say what would run, and run nothing.
+    #[arg(long)]
+    list: bool,
+    /// Find out what the target is like, and run no scenario.
+    #[arg(long)]
+    probe: bool,
+    /// Where results go: text, json, junit[:FILE] or pcapng:DIR. Repeatable.
+    #[arg(short = 'o', long = "output", value_name = "FORMAT[:FILE]")]
+    output: Vec<Output>,
+    /// Stop at the first finding.
+    #[arg(long)]
+    fail_fast: bool,
+    /// Keep trying for so long until the target takes a connection.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    wait_target: Option<Duration>,
+    /// For the whole run.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    max_time: Duration,
+    /// Cases at once.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: u16,
+    /// Multiply all waits: more for slow targets.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = scale)]
+    timeout_scale: f64,
+    /// Known deviations of the target: lines of `id verdict "reason"`.
+    #[arg(long, value_name = "FILE")]
+    expect: Option<PathBuf>,
+    /// Write the file that makes this run no finding, keeping reasons that still hold.
+    #[arg(long, value_name = "FILE")]
+    write_expect: Option<PathBuf>,
+    /// Lenient verdicts count as found.
+    #[arg(long)]
+    strict: bool,
+    /// The target's process, so that memory can be judged.
+    #[arg(long)]
+    pid: Option<u32>,
+    /// A fact about the target that wins over what calibration finds (`relay=passthrough`, `acks`). Repeatable.
+    #[arg(long, value_name = "FACT")]
+    profile: Vec<String>,
+    /// What every random choice is drawn from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Show stream keys and passwords.
+    #[arg(long)]
+    show_secrets: bool,
+}
+
+fn severity(s: &str) -> Result<Severity, String> {
+    Severity::ALL
+        .into_iter()
+        .find(|severity| severity.name() == s)
+        .ok_or_else(|| "expected cosmetic, interop or security".into())
+}
+
+fn scale(s: &str) -> Result<f64, String> {
+    s.parse()
+        .ok()
+        .filter(|f| (0.1..=100.0).contains(f))
+        .ok_or_else(|| "expected a number from 0.1 to 100".into())
+}
+
+/// How long a connection may take to open.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs the verb.
+///
+/// # Errors
+/// When it could not run: with the exit status and what to say.
+pub fn run(args: &TestArgs) -> Result<Exit, Failure> {
+    let outputs = output::resolve(&args.output, &[Format::Text, Format::Json, Format::Junit, Format::Pcapng])
+        .map_err(Failure::usage)?;
+    let selection = Selection { patterns: args.scenario.clone(), severity: args.severity, slow: args.slow };
+    let expectations = read_expectations(args)?;
+    let suite = Suite::select(&selection).map_err(Failure::usage)?;
+    if args.list {
+        return list(&suite, &outputs);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::internal(format!("no runtime: {e}")))?;
+    tokio::task::LocalSet::new().block_on(&runtime, judge(args, &suite, &expectations, &outputs))
+}
+
+fn list(suite: &Suite, outputs: &[Output]) -> Result<Exit, Failure> {
+    let listed = suite.list();
+    for output in outputs {
+        let text = match output.format {
+            Format::Json => {
+                serde_json::to_string_pretty(&listed).map_err(|e| Failure::internal(e.to_string()))? + "\n"
+            }
+            _ => listed
+                .iter()
+                .map(|l| format!("{:<48} {:<24} {}\n", l.id, l.clause.join(","), l.title))
+                .collect(),
+        };
+        output.write(&text).map_err(Failure::internal)?;
+    }
+    Ok(Exit::Clean)
+}
+
+fn read_expectations(args: &TestArgs) -> Result<Expectations, Failure> {
+    let place = |file: &Path, what: String| Failure::usage(format!("{}:{what}", file.display()));
+    // The file that is about to be written is also where the old reasons are.
+    let old = args.write_expect.as_ref().filter(|f| args.expect.is_none() && f.exists());
+    let Some(file) = args.expect.as_ref().or(old) else { return Ok(Expectations::default()) };
+    let text = fs::read_to_string(file).map_err(|e| place(file, format!(" {e}")))?;
+    Expectations::parse(&text).map_err(|e| place(file, e.to_string()))
+}
+
+async fn judge(
+    args: &TestArgs,
+    suite: &Suite,
+    expectations: &Expectations,
+    outputs: &[Output],
+) -> Result<Exit, Failure> {
+    let envelope = Envelope::begin("test");
+    let target = match &args.target {
+        Some(target) => target.clone(),
+        None => embedded::start()?,
+    };
+    let url = target.display(args.show_secrets);
+    let settings = settings(args, &target, &url);
+    let mut run = Run { args, envelope, embedded: args.target.is_none(), url, outputs };
+    let dial: Arc<dyn Dial> = Arc::new(target.dialer(CONNECT_TIMEOUT));
+    if let Some(patience) = args.wait_target {
+        wait_for(&*dial, patience).await;
+    }
+    if args.probe {
+        let print = suite::probe(&settings, dial).await;
+        return run.probed(print);
+    }
+    let mut done = Vec::new();
+    let mut progress = Progress::new(suite.list().len() as u64);
+    let mut on_result = |outcome: &Outcome| {
+        progress.count(outcome);
+        done.push(outcome.clone());
+    };
+    let result = tokio::select! {
+        result = suite::run(suite, &settings, dial, &mut on_result) => Some(result),
+        () = interrupted() => None,
+    };
+    progress.end();
+    match result {
+        Some(Ok(report)) => run.judged(report.fingerprint, report.outcomes, report.out_of_time, expectations),
+        Some(Err(why)) => run.unreachable(&why),
+        None => run.stopped(done),
+    }
+}
+
+fn settings(args: &TestArgs, target: &Target, url: &str) -> Settings {
+    let shown = if args.target.is_some() { format!(" '{url}'") } else { String::new() };
+    Settings {
+        app: target.app(),
+        tc_url: target.tc_url(),
+        prefix: if target.prefix().is_empty() { String::new() } else { format!("{}-", target.prefix()) },
+        suffix: target.suffix(),
+        pid: args.pid.or_else(|| args.target.is_none().then(std::process::id)),
+        profile: args.profile.clone(),
+        jobs: usize::from(args.jobs),
+        fail_fast: args.fail_fast,
+        max_time: args.max_time,
+        timeout_scale: args.timeout_scale,
+        seed: args.seed,
+        repeat: format!("rtmp-bench test{shown} --seed {} -s '{{}}'", args.seed),
+    }
+}
+
+/// Tries until a connection opens; whether one did is told by what follows.
+async fn wait_for(dial: &dyn Dial, patience: Duration) {
+    let end = tokio::time::Instant::now() + patience;
+    while dial.dial().await.is_err() && tokio::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// A run and where its results go.
+struct Run<'a> {
+    args: &'a TestArgs,
+    envelope: Envelope,
+    embedded: bool,
+    url: String,
+    outputs: &'a [Output],
+}
+
+impl Run<'_> {
+    fn record(
+        &self,
+        outcome: record::Outcome,
+        fingerprint: Option<record::Fingerprint>,
+        cases: Vec<Case>,
+    ) -> Record {
+        let mask = |arg: &str| match arg.parse::<Target>() {
+            Ok(target) if arg.contains("://") => target.display(self.args.show_secrets),
+            _ => arg.to_owned(),
+        };
+        let mut record = self.envelope.end(outcome, envelope::arguments(mask));
+        record.seed = Some(self.args.seed);
+        record.target = Some(record::Target { url: self.url.clone(), embedded: self.embedded, fingerprint });
+        record.test = (!self.args.probe).then(|| Test { totals: Totals::of(&cases), cases });
+        record
+    }
+
+    fn probed(&mut self, print: record::Fingerprint) -> Result<Exit, Failure> {
+        if print.reach == "nothing" {
+            return self.unreachable(print.refusal.as_deref().unwrap_or("not one byte came"));
+        }
+        self.write(&self.record(record::Outcome::Clean, Some(print), Vec::new()), &[])?;
+        Ok(Exit::Clean)
+    }
+
+    fn judged(
+        &mut self,
+        print: record::Fingerprint,
+        outcomes: Vec<Outcome>,
+        out_of_time: bool,
+        expectations: &Expectations,
+    ) -> Result<Exit, Failure> {
+        let mut cases: Vec<Case> = outcomes.iter().map(|o| o.case.clone()).collect();
+        let everything = Selection { slow: true, ..Selection::default() };
+        let mut known = Suite::select(&everything).map_err(Failure::internal)?.ids();
+        known.extend(cases.iter().map(|c| c.id.clone()));
+        let unknown = expectations.apply(&mut cases, &known);
+        if let Some(file) = &self.args.write_expect {
+            fs::write(file, expectations.rewritten(&cases, self.args.strict))
+                .map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
+        }
+        for id in &unknown {
+            super::complain(&format!("expected, but there is no such case: {id}"));
+        }
+        if out_of_time {
+            super::complain(&format!(
+                "time was up after {}: not all cases ran",
+                humantime::format_duration(self.args.max_time)
+            ));
+        }
+        let found = !unknown.is_empty() || cases.iter().any(|c| c.finding(self.args.strict).is_some());
+        let ran = cases.iter().any(|c| c.verdict != record::Verdict::Skip);
+        let outcome = if found { record::Outcome::Found } else { record::Outcome::Clean };
+        self.write(&self.record(outcome, Some(print), cases), &outcomes)?;
+        Ok(match (ran, found) {
+            (_, true) => Exit::Found,
+            (false, false) => Exit::Usage, // everything skipped: nothing was judged
+            (true, false) => Exit::Clean,
+        })
+    }
+
+    fn unreachable(&mut self, why: &str) -> Result<Exit, Failure> {
+        self.write(&self.record(record::Outcome::Unreachable, None, Vec::new()), &[])?;
+        super::complain(&format!("{}: {why}", self.url));
+        Ok(Exit::Unreachable)
+    }
+
+    fn stopped(&mut self, done: Vec<Outcome>) -> Result<Exit, Failure> {
+        let mut cases: Vec<Case> = done.iter().map(|o| o.case.clone()).collect();
+        cases.sort_by(|a, b| a.id.cmp(&b.id));
+        self.write(&self.record(record::Outcome::Interrupted, None, cases), &done)?;
+        Ok(Exit::Interrupted)
+    }
+
+    fn write(&self, record: &Record, outcomes: &[Outcome]) -> Result<(), Failure> {
+        for output in self.outputs {
+            let look = table::Look { colour: output.colour(), strict: self.args.strict };
+            let text = match output.format {
+                Format::Text if self.args.probe && record.outcome == record::Outcome::Clean => {
+                    probe::screen(record)
+                }
+                Format::Text => table::test(record, look),
+                Format::Json => {
+                    serde_json::to_string_pretty(record).map_err(|e| Failure::internal(e.to_string()))? + "\n"
+                }
+                Format::Junit => junit::test(record, self.args.strict),
+                Format::Pcapng => {
+                    self.captures(record, outcomes, output.file.as_deref().unwrap_or(Path::new(".")))?;
+                    continue;
+                }
+            };
+            output.write(&text).map_err(Failure::internal)?;
+        }
+        Ok(())
+    }
+
+    /// Each finding as a capture.
+    fn captures(&self, record: &Record, outcomes: &[Outcome], folder: &Path) -> Result<(), Failure> {
+        let failed = |file: &Path, e: std::io::Error| Failure::internal(format!("{}: {e}", file.display()));
+        fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
+        let cases =
+            record.test.iter().flat_map(|t| &t.cases).filter(|c| c.finding(self.args.strict).is_some());
+        for case in cases {
+            let Some(outcome) = outcomes.iter().find(|o| o.case.id == case.id) else { continue };
+            let file = folder.join(format!("{}.pcapng", case.id.replace(['/', ':'], "-")));
+            let written = fs::File::create(&file).and_then(|f| {
+                let mut writer =
+                    PcapngWriter::new(std::io::BufWriter::new(f), &format!("{}: {}", case.id, case.why))?;
+                for s in &outcome.wire {
+                    writer.payload(s.at_us, s.conn as u16, s.sent, &s.bytes)?;
+                }
+                Ok(())
+            });
+            written.map_err(|e| failed(&file, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// Progress on stderr: a bar on a terminal, a line each 10 s otherwise.
+struct Progress {
+    bar: ProgressBar,
+    found: u32,
+    said: std::time::Instant,
+}
+
+impl Progress {
+    fn new(cases: u64) -> Progress {
+        let terminal = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(cases), target);
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} cases, {msg}, {elapsed}") {
+            bar.set_style(style);
+        }
+        Progress { bar, found: 0, said: std::time::Instant::now() }
+    }
+
+    fn count(&mut self, outcome: &Outcome) {
+        self.found += u32::from(outcome.case.finding(false).is_some());
+        self.bar.inc(1);
+        self.bar.set_message(format!("{} failed or blocked", self.found));
+        if self.bar.is_hidden() && self.said.elapsed() >= Duration::from_secs(10) {
+            self.said = std::time::Instant::now();
+            let (done, all) = (self.bar.position(), self.bar.length().unwrap_or_default());
+            super::complain(&format!("{done} of {all} cases, {} failed or blocked", self.found));
+        }
+    }
+
+    fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
