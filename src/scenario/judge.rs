@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::ast::{Condition, ConditionKind, Pattern, PatternKind, Reach, Step, StepKind, TimeKind, TimeSpec};
-use super::board::{Boxed, Look, first_of};
+use super::board::{Boxed, Look, View, first_of};
 use super::pattern::{Arrival, Sent};
 use super::relay::{self, Frame, Relayed, Rules};
 use super::run::{Run, Stop};
@@ -131,6 +131,11 @@ impl Run<'_> {
     ) -> Result<(), String> {
         let c1 = self.given(name, scope);
         let sent = Sent { c1: c1.as_ref() };
+        // Behind the last of its type that was taken.
+        let taken = |entry: &&Entry| {
+            scope.taken.contains(&entry.order) && pattern.same_type(&Arrival::new(&entry.seen))
+        };
+        let last = self.conn(name)?.log(|log| log.iter().rev().find(taken).map_or(0, |entry| entry.order));
         let mut at = 0;
         let found = self.ground.board.watch(name, deadline, |log| {
             while let Some(entry) = log.get(at) {
@@ -139,8 +144,7 @@ impl Run<'_> {
                     return Look::Never;
                 }
                 let arrival = Arrival::new(&entry.seen);
-                let new = is_arrival(entry) && !scope.taken.contains(&entry.order);
-                if new && pattern.same_type(&arrival) {
+                if is_arrival(entry) && entry.order > last && pattern.same_type(&arrival) {
                     let holds = pattern.matches(&arrival, sent, &mut scope.env);
                     return if holds { Look::Found(entry.order) } else { Look::Never };
                 }
@@ -328,24 +332,32 @@ impl Run<'_> {
         let mut last = Relayed::Outstanding("nothing came".into());
         // All that was sent before this line counts, also while the horizon is still behind it.
         let tail = rules.tail;
-        let sent_before = self.conn(&from)?.log(|log| log.len());
+        let sent_before = self.conn(&from)?.log(<[Entry]>::len);
+        let mut compare = |view: &View<'_>| {
+            let new = sides[0].look(view) | sides[1].look(view);
+            if new && sides[0].at >= sent_before {
+                let [sent, came] = &sides;
+                rules.since = came.since;
+                // What a sender that was closed did not get to send is no tail.
+                rules.tail = if sent.ended { 0 } else { tail };
+                last = relay::compare(&sent.frames, &came.frames, rules);
+            }
+            (last.clone(), sides[1].ended)
+        };
+        let until_whole = |view: &View<'_>| match compare(view) {
+            (Relayed::Outstanding(_), false) => Look::<()>::Wait,
+            _ => Look::Never,
+        };
+        let _ = self.ground.board.watch_all(deadline, until_whole).await;
+        // A frame that comes twice may be the last one.
+        let until_wrong = |view: &View<'_>| match compare(view) {
+            (Relayed::Whole, false) => Look::<()>::Wait,
+            _ => Look::Never,
+        };
         let _ = self
             .ground
             .board
-            .watch_all(deadline, |view| {
-                let new = sides[0].look(view) | sides[1].look(view);
-                if new && sides[0].at >= sent_before {
-                    let [sent, came] = &sides;
-                    rules.since = came.since;
-                    // What a sender that was closed did not get to send is no tail.
-                    rules.tail = if sent.ended { 0 } else { tail };
-                    last = relay::compare(&sent.frames, &came.frames, rules);
-                }
-                match last {
-                    Relayed::Outstanding(_) if !sides[1].ended => Look::<()>::Wait,
-                    _ => Look::Never,
-                }
-            })
+            .watch_all(Instant::now() + self.ground.cx.times.kind(TimeKind::Quiet) / 7, until_wrong)
             .await;
         match last {
             Relayed::Whole => Ok(()),
@@ -433,7 +445,7 @@ impl Side<'_> {
     }
 
     /// Whether there is anything new.
-    fn look(&mut self, view: &super::board::View<'_>) -> bool {
+    fn look(&mut self, view: &View<'_>) -> bool {
         let before = self.at;
         view.log(self.name, &mut |log| {
             while let Some(entry) = log.get(self.at) {
