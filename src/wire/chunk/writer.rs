@@ -80,7 +80,8 @@ impl ChunkWriter {
         if let Some(miswrite) = self.miswrite {
             (sent.delta, sent.ext) = miswrite.time(fmt, sent.header.timestamp, sent.delta, sent.ext);
         }
-        sent.write(out, fmt);
+        let basic_len = self.miswrite.and_then(|miswrite| miswrite.basic_len(sent.header.csid));
+        sent.write(out, fmt, basic_len);
         out.extend_from_slice(first);
         let mut fmt = Fmt::Type3; // rtmp 5.3.1.2.4: continuations SHOULD be type 3
         if let Some(miswrite) = self.miswrite {
@@ -89,7 +90,7 @@ impl ChunkWriter {
         while !rest.is_empty() {
             let chunk;
             (chunk, rest) = rest.split_at(rest.len().min(size));
-            sent.write(out, fmt);
+            sent.write(out, fmt, basic_len);
             out.extend_from_slice(chunk);
         }
     }
@@ -140,9 +141,9 @@ impl Sent {
         if allowed { fmt } else { Fmt::Type0 }
     }
 
-    fn write(&self, out: &mut Vec<u8>, fmt: Fmt) {
+    fn write(&self, out: &mut Vec<u8>, fmt: Fmt, basic_len: Option<u8>) {
         let MessageHeader { csid, len, type_id, msid, .. } = self.header;
-        basic_header(out, fmt as u8, csid, None);
+        basic_header(out, fmt as u8, csid, basic_len);
         if fmt < Fmt::Type3 {
             be24(out, self.delta.min(EXTENDED));
         }

@@ -41,6 +41,7 @@ wrong_ways! {
         HeaderlessIgnored = "headerless-ignored", "A type 2 or 3 chunk without an earlier header is an empty message";
         Type1FirstHangs = "type-1-first-hangs", "A type 1 chunk without an earlier header swallows what follows";
         Type1KeepsType = "type-1-keeps-type", "The message type of a type 1 header is ignored";
+        Type1KeepsLength = "type-1-keeps-length", "The length of a type 1 header is ignored";
         MsidKept = "msid-of-first", "The first message stream of a chunk stream stays for good";
         NoExtended = "ext-timestamp-unknown", "Extended timestamps are not known: the field is payload";
         MarkerEarly = "ext-marker-early", "0xFFFFFE announces an extended timestamp too";
@@ -93,6 +94,11 @@ impl Miswrite {
         }
     }
 
+    /// The bytes of the basic header, where they are not as few as can be.
+    pub(super) fn basic_len(self, csid: u32) -> Option<u8> {
+        (self == Miswrite::LongBasicHeader && csid >= 64).then_some(3)
+    }
+
     /// The time and the extended timestamp of a message's first chunk.
     pub(super) fn time(self, fmt: Fmt, at: u32, time: u32, ext: Option<u32>) -> (u32, Option<u32>) {
         let delta = matches!(fmt, Fmt::Type1 | Fmt::Type2);
@@ -136,6 +142,7 @@ const TYPE3: [(&str, Quirks); 3] = [
 pub(super) struct Before {
     known: bool,
     timestamp: u32,
+    len: u32,
     type_id: u8,
     msid: u32,
     ext: Option<u32>,
@@ -143,8 +150,8 @@ pub(super) struct Before {
 
 impl Before {
     pub(super) fn of(s: &Stream) -> Before {
-        let &Stream { known, timestamp, type_id, msid, ext, .. } = s;
-        Before { known, timestamp, type_id, msid, ext }
+        let &Stream { known, timestamp, len, type_id, msid, ext, .. } = s;
+        Before { known, timestamp, len, type_id, msid, ext }
     }
 }
 
@@ -203,6 +210,7 @@ pub(super) fn misread(
         Misread::CsidControlOnly if s.csid == 2 && s.type_id == type_id::COMMAND_AMF0 => s.type_id = 0,
         Misread::Type1FirstHangs if header.fmt == Fmt::Type1 && !before.known => s.len = MAX_MESSAGE_LEN,
         Misread::Type1KeepsType if header.fmt == Fmt::Type1 && before.known => s.type_id = before.type_id,
+        Misread::Type1KeepsLength if header.fmt == Fmt::Type1 && before.known => s.len = before.len,
         Misread::MsidKept if before.msid != 0 => s.msid = before.msid,
         Misread::ExtendedSticky => s.ext = s.ext.or(before.ext),
         Misread::ExtendedAbsolute if delta && new => s.timestamp = header.ext.unwrap_or(s.timestamp),
