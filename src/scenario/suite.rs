@@ -16,7 +16,7 @@ use super::check::{self, Known};
 use super::clauses::{Clauses, Level, Severity};
 use super::ground::{Context, Ground, Sentinel, Times};
 use super::run::{Ended, Job, run as run_case};
-use super::{syntax, trace};
+use super::trace;
 use crate::net::conn::Dial;
 use crate::record::{self, Fingerprint, Totals, Verdict};
 use crate::wire::session::Goal;
@@ -230,9 +230,6 @@ impl Suite {
         let (mut items, mut errors) = (Vec::new(), String::new());
         let faults = crate::net::peer::fault_names();
         for (id, place, text) in files {
-            let own = syntax::parse(id, text).map(|scenario| scenario.bites).unwrap_or_default();
-            let own: Vec<&str> = own.iter().map(String::as_str).collect();
-            let faults = if faults.is_empty() { own } else { faults.clone() };
             match check::read(id, text, Known { clauses, faults: &faults }) {
                 Ok(scenario) => items.extend(Item::cases(scenario, text, clauses)),
                 Err(found) => errors.extend(found.iter().map(|error| error.render(place, text))),
@@ -380,10 +377,32 @@ pub async fn run(
         return Err(fingerprint.refusal.unwrap_or_else(|| "not one byte came".into()));
     }
     profile(&mut fingerprint, &settings.profile);
-    cx.times.scale *= fingerprint.time_scale.unwrap_or(1.0);
-    let named = Sentinel::ALL.into_iter().find(|s| Some(s.name()) == fingerprint.sentinel.as_deref());
-    cx.sentinel = named.unwrap_or(Sentinel::Ping);
-    cx.life = reached(&fingerprint).min(Goal::Connected);
+    cx.know(&fingerprint);
+    Ok(judge(suite, settings, cx, fingerprint, deadline, on_result).await)
+}
+
+/// Runs what is selected against a target that is known already; nothing is found out first.
+pub async fn run_known(
+    suite: &Suite,
+    settings: &Settings,
+    dial: Arc<dyn Dial>,
+    fingerprint: Fingerprint,
+    on_result: &mut (dyn FnMut(&Outcome) + Send),
+) -> Report {
+    let deadline = Instant::now() + settings.max_time;
+    let mut cx = context(settings, dial);
+    cx.know(&fingerprint);
+    judge(suite, settings, cx, fingerprint, deadline, on_result).await
+}
+
+async fn judge(
+    suite: &Suite,
+    settings: &Settings,
+    cx: Context,
+    fingerprint: Fingerprint,
+    deadline: Instant,
+    on_result: &mut (dyn FnMut(&Outcome) + Send),
+) -> Report {
     let mut runner = Runner {
         settings,
         cx: Arc::new(cx),
@@ -395,7 +414,17 @@ pub async fn run(
     let out_of_time = runner.all(suite).await;
     let mut outcomes = runner.outcomes;
     outcomes.sort_by(|a, b| a.case.id.cmp(&b.case.id));
-    Ok(Report { fingerprint, outcomes, out_of_time })
+    Report { fingerprint, outcomes, out_of_time }
+}
+
+impl Context {
+    /// Fits waits and questions to what was found out.
+    fn know(&mut self, fingerprint: &Fingerprint) {
+        self.times.scale *= fingerprint.time_scale.unwrap_or(1.0);
+        let named = Sentinel::ALL.into_iter().find(|s| Some(s.name()) == fingerprint.sentinel.as_deref());
+        self.sentinel = named.unwrap_or(Sentinel::Ping);
+        self.life = reached(fingerprint).min(Goal::Connected);
+    }
 }
 
 /// Finds out what a target is like and runs nothing.

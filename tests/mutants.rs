@@ -1,0 +1,93 @@
+//! Each scenario names in `bites` faults of the reference server that must worsen its verdict; each fault is named by one.
+//!
+//! `SCN=GLOB` looks at some scenarios only. `RTMP_BENCH_MATRIX=1 cargo test --test mutants -- --nocapture` prints which scenario sees which fault.
+
+mod simulated;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rtmp_bench::net::peer::fault_names;
+use rtmp_bench::record::{Fingerprint, Verdict};
+use rtmp_bench::scenario::suite::{Report, Suite};
+use simulated::{judge, judge_known, options, suite};
+
+type Verdicts = BTreeMap<String, Verdict>;
+
+fn verdicts(report: Report) -> Verdicts {
+    report.outcomes.into_iter().map(|outcome| (outcome.case.id, outcome.case.verdict)).collect()
+}
+
+/// The scenario of a case.
+fn scenario_of(id: &str) -> &str {
+    id.split(':').next().unwrap_or(id)
+}
+
+/// The scenarios of which a case got worse.
+fn bitten<'a>(before: &'a Verdicts, after: &'a Verdicts) -> BTreeSet<&'a str> {
+    let worse = after.iter().filter(|(id, verdict)| before.get(*id).is_some_and(|before| *verdict > before));
+    worse.map(|(id, _)| scenario_of(id)).collect()
+}
+
+fn known(suite: &Suite) -> (Verdicts, Fingerprint) {
+    let report = judge(suite, options(""));
+    let fingerprint = report.fingerprint.clone();
+    (verdicts(report), fingerprint)
+}
+
+#[test]
+fn each_bite_is_felt() {
+    let suite = suite();
+    let (before, fingerprint) = known(&suite);
+    let mut biters: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for scenario in suite.scenarios() {
+        for fault in &scenario.bites {
+            biters.entry(fault.clone()).or_default().insert(scenario.id.clone());
+        }
+    }
+    let mut wrong = String::new();
+    for (fault, ids) in &biters {
+        let some = suite.only(|id| ids.contains(scenario_of(id)));
+        let after = verdicts(judge_known(&some, options(fault), &fingerprint));
+        let bitten = bitten(&before, &after);
+        for id in ids.iter().filter(|id| !bitten.contains(id.as_str())) {
+            let is: BTreeSet<&str> =
+                after.iter().filter(|(case, _)| scenario_of(case) == id).map(|(_, v)| v.name()).collect();
+            wrong.push_str(&format!("\n{id} does not see {fault}: {is:?} with it"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn each_scenario_bites_and_each_fault_is_bitten() {
+    let all = suite();
+    let scenarios = all.scenarios();
+    let mut wrong = String::new();
+    for scenario in scenarios.iter().filter(|scenario| scenario.bites.is_empty()) {
+        wrong.push_str(&format!("\n{} bites nothing", scenario.id));
+    }
+    if std::env::var_os("SCN").is_none() {
+        let named: BTreeSet<&str> = scenarios.iter().flat_map(|s| &s.bites).map(String::as_str).collect();
+        for fault in fault_names().into_iter().filter(|fault| !named.contains(fault)) {
+            wrong.push_str(&format!("\nno scenario bites {fault}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn the_matrix_on_demand() {
+    if std::env::var_os("RTMP_BENCH_MATRIX").is_none() {
+        return;
+    }
+    let suite = suite();
+    let (before, fingerprint) = known(&suite);
+    let mut out = String::new();
+    for fault in fault_names() {
+        let after = verdicts(judge_known(&suite, options(fault), &fingerprint));
+        let seen: Vec<&str> = bitten(&before, &after).into_iter().collect();
+        out.push_str(&format!("{fault}: {}\n", seen.join(" ")));
+    }
+    // The matrix is what was asked for; a passing test shows it with --nocapture.
+    std::io::Write::write_all(&mut std::io::stdout(), out.as_bytes()).expect("stdout");
+}
