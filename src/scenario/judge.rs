@@ -61,10 +61,8 @@ impl Run<'_> {
                 ConditionKind::InStep => self.in_step(&name, scope, deadline).await,
                 ConditionKind::Alive => self.alive(deadline).await,
                 ConditionKind::Controlled => self.controlled(&name, scope, deadline).await,
-                ConditionKind::Relayed { from, to, spacing, gaps_at_key, tail } => {
-                    let (spacing, gaps_at_key, tail) = (*spacing, *gaps_at_key, *tail as usize);
-                    let rules = Rules { since: 0, spacing, gaps_at_key, tail };
-                    self.relayed(from, to, rules, scope, deadline).await
+                ConditionKind::Relayed { .. } => {
+                    self.relayed(&condition.kind, scope, deadline, Duration::ZERO).await
                 }
                 ConditionKind::Again(reach) => self.again(&name, reach, scope, deadline).await,
                 ConditionKind::Steps(steps) => self.branch(steps, scope, deadline).await,
@@ -319,49 +317,55 @@ impl Run<'_> {
         self.alive(self.ground.by(TimeKind::Reply)).await
     }
 
-    async fn relayed(
+    /// `linger`: how long is looked on after all has come, for a last frame that comes twice. Where a branch of several waits for the
+    /// same arrival, that would let another win.
+    pub(super) async fn relayed(
         &self,
-        from: &Text,
-        to: &Text,
-        mut rules: Rules,
+        kind: &ConditionKind,
         scope: &Scope,
         deadline: Instant,
+        linger: Duration,
     ) -> Result<(), String> {
+        let ConditionKind::Relayed { from, to, spacing, gaps_at_key, tail } = kind else { return Ok(()) };
+        let (spacing, gaps_at_key, tail) = (*spacing, *gaps_at_key, *tail as usize);
+        let mut rules = Rules { since: 0, spacing, gaps_at_key, tail };
         let (from, to) = (scope.text(from)?, scope.text(to)?);
-        let mut sides = [Side::new(&from, Direction::Sent), Side::new(&to, Direction::Received)];
+        // What we sent before this line is known, wherever the horizon is.
+        let mut sent = Side::default();
+        self.conn(&from)?.log(|log| sent.read(log, Direction::Sent));
+        if sent.ended {
+            // What a sender that was closed did not get to send is no tail.
+            rules.tail = 0;
+        }
+        let mut came = Side::default();
         let mut last = Relayed::Outstanding("nothing came".into());
-        // All that was sent before this line counts, also while the horizon is still behind it.
-        let tail = rules.tail;
-        let sent_before = self.conn(&from)?.log(<[Entry]>::len);
         let mut compare = |view: &View<'_>| {
-            let new = sides[0].look(view) | sides[1].look(view);
-            if new && sides[0].at >= sent_before {
-                let [sent, came] = &sides;
+            let before = came.at;
+            view.log(&to, &mut |log| {
+                came.read(log, Direction::Received);
+                Look::<()>::Wait
+            });
+            if came.at != before {
                 rules.since = came.since;
-                // What a sender that was closed did not get to send is no tail.
-                rules.tail = if sent.ended { 0 } else { tail };
                 last = relay::compare(&sent.frames, &came.frames, rules);
             }
-            (last.clone(), sides[1].ended)
+            (last.clone(), came.ended)
         };
         let until_whole = |view: &View<'_>| match compare(view) {
             (Relayed::Outstanding(_), false) => Look::<()>::Wait,
             _ => Look::Never,
         };
         let _ = self.ground.board.watch_all(deadline, until_whole).await;
-        // A frame that comes twice may be the last one.
-        let until_wrong = |view: &View<'_>| match compare(view) {
-            (Relayed::Whole, false) => Look::<()>::Wait,
-            _ => Look::Never,
-        };
-        let _ = self
-            .ground
-            .board
-            .watch_all(Instant::now() + self.ground.cx.times.kind(TimeKind::Quiet) / 7, until_wrong)
-            .await;
+        if !linger.is_zero() {
+            let until_wrong = |view: &View<'_>| match compare(view) {
+                (Relayed::Whole, false) => Look::<()>::Wait,
+                _ => Look::Never,
+            };
+            let _ = self.ground.board.watch_all(Instant::now() + linger, until_wrong).await;
+        }
         match last {
             Relayed::Whole => Ok(()),
-            Relayed::Outstanding(why) if sides[1].ended => Err(format!("{to}: {why}; it was closed")),
+            Relayed::Outstanding(why) if came.ended => Err(format!("{to}: {why}; it was closed")),
             Relayed::Outstanding(why) | Relayed::Wrong(why) => Err(format!("{to}: {why}")),
         }
     }
@@ -429,9 +433,9 @@ pub(super) fn place(condition: &Condition) -> Pos {
 }
 
 /// The frames of one side of a relay.
-struct Side<'a> {
-    name: &'a str,
-    direction: Direction,
+#[derive(Default)]
+struct Side {
+    /// Entries read.
     at: usize,
     frames: Vec<Frame>,
     /// When play was confirmed.
@@ -439,29 +443,19 @@ struct Side<'a> {
     ended: bool,
 }
 
-impl Side<'_> {
-    fn new(name: &str, direction: Direction) -> Side<'_> {
-        Side { name, direction, at: 0, frames: Vec::new(), since: 0, ended: false }
-    }
-
-    /// Whether there is anything new.
-    fn look(&mut self, view: &View<'_>) -> bool {
-        let before = self.at;
-        view.log(self.name, &mut |log| {
-            while let Some(entry) = log.get(self.at) {
-                self.at += 1;
-                match &entry.seen {
-                    Seen::Message(header, payload) if entry.direction == self.direction => {
-                        relay::frames_of(header, payload, entry.order, &mut self.frames);
-                    }
-                    Seen::Reached(Goal::Playing) => self.since = entry.order,
-                    Seen::Closed(_) => self.ended = true,
-                    _ => {}
+impl Side {
+    fn read(&mut self, log: &[Entry], direction: Direction) {
+        while let Some(entry) = log.get(self.at) {
+            self.at += 1;
+            match &entry.seen {
+                Seen::Message(header, payload) if entry.direction == direction => {
+                    relay::frames_of(header, payload, entry.order, &mut self.frames);
                 }
+                Seen::Reached(Goal::Playing) => self.since = entry.order,
+                Seen::Closed(_) => self.ended = true,
+                _ => {}
             }
-            Look::<()>::Wait
-        });
-        self.at != before
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::ast::{
-    Await, Branch, Case, Condition, Judgement, Reach, Scenario, Step, StepKind, TimeKind, TimeSpec,
+    Await, Branch, Case, Condition, ConditionKind, Judgement, Reach, Scenario, Step, StepKind, TimeKind,
+    TimeSpec,
 };
 use super::board::{Boxed, first_of};
 use super::clauses::{Level, Severity};
@@ -291,7 +292,13 @@ impl<'a> Run<'a> {
     ) -> Result<(), Stop> {
         let within = self.ground.cx.times.of(within.unwrap_or_else(|| judge::customary(&condition.kind)));
         let deadline = first.take().unwrap_or_else(|| Instant::now() + within);
-        let held = self.holds(condition, scope, deadline).await;
+        let held = match condition.kind {
+            ConditionKind::Relayed { .. } if judged => {
+                let linger = self.ground.cx.times.kind(TimeKind::Quiet) / 7;
+                self.relayed(&condition.kind, scope, deadline, linger).await
+            }
+            _ => self.holds(condition, scope, deadline).await,
+        };
         let pos = condition.pos;
         match held {
             Ok(()) if judged => self.say_on(Verdict::Pass, self.line(pos), self.line(pos), pos),
