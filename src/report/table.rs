@@ -4,6 +4,11 @@ use std::fmt::Write;
 
 use crate::record::{Case, Record, Test, TraceLine, Verdict};
 
+/// Lines of a finding's trace that are shown.
+const TRACE: usize = 20;
+/// Characters of a line's hex that are shown.
+const HEX: usize = 72;
+
 /// How it is shown.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Look {
@@ -71,7 +76,11 @@ fn finding(out: &mut String, case: &Case, look: Look) {
     for note in &case.notes {
         let _ = writeln!(out, "  note      {note}");
     }
-    for passed in &case.trace {
+    let earlier = case.trace.len().saturating_sub(TRACE);
+    if earlier > 0 {
+        let _ = writeln!(out, "  trace     {earlier} earlier lines are in the record (-o json)");
+    }
+    for passed in &case.trace[earlier..] {
         trace(out, passed);
     }
     let _ = writeln!(out, "  again     {}", case.repeat);
@@ -81,8 +90,10 @@ fn trace(out: &mut String, passed: &TraceLine) {
     let TraceLine { at_us, conn, direction, text, hex } = passed;
     let conn = if conn == "main" { "" } else { conn };
     let _ = writeln!(out, "  {:>8}.{:03} {conn} {direction} {text}", at_us / 1000, at_us % 1000);
-    if let Some(hex) = hex {
-        let _ = writeln!(out, "                   {hex}");
+    // Hex adds to the text what the text abbreviates or decodes.
+    if let Some(hex) = hex.as_deref().filter(|hex| hex.len() <= HEX || direction == &'<') {
+        let shown: String = hex.chars().take(HEX).collect();
+        let _ = writeln!(out, "                   {shown}");
     }
 }
 
