@@ -338,6 +338,12 @@ impl Conn {
         }
     }
 
+    /// Whether the peer takes no more bytes: a write failed or is stuck.
+    pub fn is_deaf_to_us(&self) -> bool {
+        let state = self.shared.lock();
+        state.stuck || (state.mute && state.end.is_none())
+    }
+
     /// FIN both ways, once what is queued has been written: the socket is given back.
     pub fn close(&self) {
         self.shared.end(End::Close);

@@ -332,8 +332,9 @@ impl Run<'_> {
         let (from, to) = (scope.text(from)?, scope.text(to)?);
         // What we sent before this line is known, wherever the horizon is.
         let mut sent = Side::default();
-        self.conn(&from)?.log(|log| sent.read(log, Direction::Sent));
-        if sent.ended {
+        let sender = self.conn(&from)?;
+        sender.log(|log| sent.read(log, Direction::Sent));
+        if sent.ended || sender.is_deaf_to_us() {
             // What a sender that was closed did not get to send is no tail.
             rules.tail = 0;
         }
