@@ -159,7 +159,7 @@ impl ChunkReader {
             Some(Found::Note(note)) => Some(ReadEvent::Note(note)),
             Some(Found::Whole(header, len)) => {
                 let payload = take(input, len);
-                if header.type_id == type_id::WINDOW_ACK_SIZE && self.quirks.misreads(Misread::ReadEnds) {
+                if header.type_id == type_id::SET_CHUNK_SIZE && self.quirks.misreads(Misread::ReadEnds) {
                     *input = &[];
                 }
                 Some(ReadEvent::Message(header, payload))

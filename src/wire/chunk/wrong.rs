@@ -37,7 +37,7 @@ wrong_ways! {
         CsidLowBits = "csid-low-bits", "Only the low six bits of a chunk stream id tell chunk streams apart";
         CsidControlOnly = "csid-2-control-only", "Commands on chunk stream 2 are ignored";
         HeaderLost = "header-in-pieces", "A chunk header that comes in pieces is lost";
-        ReadEnds = "rest-of-read-lost", "What follows a Window Acknowledgement Size in the same read is lost";
+        ReadEnds = "rest-of-read-lost", "What follows a Set Chunk Size in the same read is lost";
         HeaderlessIgnored = "headerless-ignored", "A type 2 or 3 chunk without an earlier header is an empty message";
         Type1FirstHangs = "type-1-first-hangs", "A type 1 chunk without an earlier header swallows what follows";
         Type1KeepsType = "type-1-keeps-type", "The message type of a type 1 header is ignored";
