@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 
 use super::{Exit, Failure, complain, interrupted};
-use crate::net::peer::{self, Fault, Missing, Options, Peer, Taken};
+use crate::net::peer::{self, AnyFault, Fault, Missing, Options, Peer, Taken};
+use crate::wire::chunk::Quirks;
 
 /// The reference server: any app and name. The first line on stdout is its URL; it runs until ^C.
 #[derive(Debug, Args)]
@@ -17,7 +18,7 @@ pub struct ServeArgs {
     addr: SocketAddr,
     /// A misbehaviour, by name; repeatable.
     #[arg(long = "fault", value_name = "NAME", value_delimiter = ',')]
-    faults: Vec<Fault>,
+    faults: Vec<AnyFault>,
     /// Print every fault and what it does.
     #[arg(long)]
     list_faults: bool,
@@ -51,13 +52,13 @@ enum TakenArg {
 /// Runs the verb.
 pub fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     if args.list_faults {
-        for fault in Fault::ALL {
-            say(&format!("{:<28} {}", fault.name(), fault.text()))?;
+        let peer = Fault::ALL.iter().map(|fault| (fault.name(), fault.text()));
+        for (name, text) in peer.chain(Quirks::texts()) {
+            say(&format!("{name:<28} {text}"))?;
         }
         return Ok(Exit::Clean);
     }
-    let options = Options {
-        faults: args.faults.iter().copied().collect(),
+    let mut options = Options {
         missing: match args.missing {
             MissingArg::Wait => Missing::Wait,
             MissingArg::Refuse => Missing::Refuse,
@@ -67,7 +68,9 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Failure> {
             TakenArg::Takeover => Taken::Takeover,
         },
         ping_ms: Some(args.ping * 1000),
+        ..Options::default()
     };
+    args.faults.iter().for_each(|fault| options.add(*fault));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

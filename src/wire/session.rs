@@ -53,6 +53,8 @@ pub struct Config {
     pub connect_with: Vec<(String, Value)>,
     /// Whether acknowledgements are sent as the peer's window asks.
     pub acks: bool,
+    /// Whether Set Peer Bandwidth is answered and heeded.
+    pub bandwidth: bool,
     /// Whether ping requests are answered.
     pub pongs: bool,
     /// A Window Acknowledgement Size announced after the handshake.
@@ -83,6 +85,7 @@ impl Default for Config {
             name: "stream".into(),
             connect_with: Vec::new(),
             acks: true,
+            bandwidth: true,
             pongs: true,
             window: None,
             chunk_size: None,
@@ -351,6 +354,11 @@ impl Session {
         self.core.flow.peer_window
     }
 
+    /// Bytes of our own that may be unacknowledged, whatever Set Peer Bandwidth said.
+    pub fn limit_output(&mut self, limit: Option<u32>) {
+        self.core.flow.limit = limit;
+    }
+
     /// Whether media may be sent: the peer's Set Peer Bandwidth limits what may be unacknowledged (rtmp 5.4.5).
     pub fn may_send_media(&self) -> bool {
         self.core.flow.open()
@@ -359,7 +367,6 @@ impl Session {
 
 impl Core {
     fn new(config: Config, server: bool) -> Core {
-        let miswrite = config.quirks.miswrite;
         let writer = ChunkWriter::new(config.quirks.miswrite);
         Core {
             config,
@@ -539,9 +546,9 @@ impl Core {
         match message {
             Message::Acknowledgement(count) => self.flow.acknowledged(*count),
             Message::WindowAckSize(window) => self.flow.peer_window = Some(*window),
-            Message::SetPeerBandwidth { size, limit } => {
+            Message::SetPeerBandwidth { size, limit } if self.config.bandwidth => {
                 // rtmp 5.4.5: answered when the size is not the one announced last; a window that was asked for stays.
-                if self.flow.limit(*size, *limit) && self.config.acks && self.config.window.is_none() {
+                if self.flow.heed(*size, *limit) && self.config.acks && self.config.window.is_none() {
                     self.queue(&Message::WindowAckSize(*size));
                 }
             }

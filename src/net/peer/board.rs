@@ -298,8 +298,8 @@ impl Board {
         streams.retain(|_, stream| stream.publisher.is_some() || !stream.players.is_empty());
     }
 
-    /// A frame from the publisher, to all players.
-    pub fn feed(&self, name: &str, place: Place, frame: &Frame) {
+    /// A frame from the publisher, to all its players; `everywhere`: to those of every other stream too.
+    pub fn feed(&self, name: &str, place: Place, frame: &Frame, everywhere: bool) {
         let mut streams = self.lock();
         let Some(stream) = streams.get_mut(name) else { return };
         if stream.publisher.as_ref().is_none_or(|(publisher, _)| *publisher != place) {
@@ -308,6 +308,10 @@ impl Board {
         stream.keep(frame);
         let has_video = stream.has_video;
         stream.players.iter_mut().for_each(|player| player.offer(frame, has_video));
+        if everywhere {
+            let others = streams.iter_mut().filter(|(of, _)| *of != name);
+            others.flat_map(|(_, stream)| &mut stream.players).for_each(|player| player.offer(frame, false));
+        }
     }
 
     /// Forgets the metadata of a stream.

@@ -10,6 +10,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::board::{Frame, Mail, Mailbox, Place, Role};
 use super::command::{self, NetStream};
+use super::fault::{Fault, Faults};
+use super::misbehave::{self, Misbehaviour};
 use super::{HANDSHAKE_TIME, MAX_HELD, Shared, Streams};
 use crate::net::conn::Io;
 use crate::wire::amf0::{self, Value};
@@ -68,6 +70,11 @@ pub(super) struct Client {
     pub last_stream: u32,
     /// It ends as soon as what is queued has been written.
     pub ending: bool,
+    /// Bytes written.
+    pub sent: u64,
+    /// Whether the client acknowledged anything.
+    pub acked: bool,
+    pub wrong: Misbehaviour,
     accepted: Instant,
     close_at: Option<Instant>,
     buffer: Vec<u8>,
@@ -80,6 +87,8 @@ enum Found {
     Nothing,
     Media(MessageHeader, Bytes),
     Command(u32, Command),
+    /// Any message, for the faults to look at.
+    Any(MessageHeader, Bytes),
     Ended,
 }
 
@@ -106,13 +115,16 @@ impl Found {
 impl Client {
     fn new(shared: Arc<Shared>) -> Client {
         let id = shared.next_session.fetch_add(1, Ordering::Relaxed);
-        let config = Config {
+        let options = &shared.options;
+        let mut config = Config {
             hello_time: shared.now().as_rtmp_millis().max(1),
             seed: id.wrapping_mul(0x9E37_79B9),
             limits: LIMITS,
-            ping_ms: Some(shared.options.ping_ms.unwrap_or(PING_MS)),
+            quirks: options.quirks,
+            ping_ms: Some(options.ping_ms.unwrap_or(PING_MS)),
             ..Config::default()
         };
+        misbehave::configure(options.faults, &mut config);
         Client {
             shared,
             id,
@@ -122,6 +134,9 @@ impl Client {
             streams: Streams::default(),
             last_stream: 0,
             ending: false,
+            sent: 0,
+            acked: false,
+            wrong: Misbehaviour::default(),
             accepted: Instant::now(),
             close_at: None,
             buffer: vec![0; READ_SIZE],
@@ -132,10 +147,13 @@ impl Client {
 
     async fn run(&mut self, reader: &mut ReadHalf<Box<dyn Io>>, writer: &mut WriteHalf<Box<dyn Io>>) {
         let mailbox = self.mailbox.clone();
+        misbehave::accepted(self);
         while !(self.ending && self.out.is_empty()) {
             let arrival = mailbox.arrival.notified();
-            self.deliver();
-            self.collect();
+            if !self.wrong.hung {
+                self.deliver();
+                self.collect();
+            }
             let reads = self.out.len() < ANSWERS_AHEAD && !self.ending;
             let out = self.out.clone();
             let deadline = self.deadline();
@@ -145,7 +163,10 @@ impl Client {
                     _ => return,
                 },
                 written = writer.write(&out), if !out.is_empty() => match written {
-                    Ok(n @ 1..) => self.out.advance(n),
+                    Ok(n @ 1..) => {
+                        self.sent += n as u64;
+                        self.out.advance(n);
+                    }
                     _ => return,
                 },
                 () = arrival => {}
@@ -166,7 +187,8 @@ impl Client {
 
     fn timeout(&mut self) {
         let now = Instant::now();
-        let late = self.session.reached() < Goal::Handshaken && self.accepted + HANDSHAKE_TIME <= now;
+        let shaking = self.session.reached() < Goal::Handshaken && !misbehave::patient(self.faults());
+        let late = shaking && self.accepted + HANDSHAKE_TIME <= now;
         self.ending |= late || self.close_at.is_some_and(|at| at <= now);
         self.session.timeout(self.now());
     }
@@ -174,8 +196,14 @@ impl Client {
     /// Feeds what was read to the session.
     fn receive(&mut self, n: usize) {
         let buffer = std::mem::take(&mut self.buffer);
+        let mut changed = Vec::new();
         let mut bytes = &buffer[..n];
-        while !self.ending {
+        if !self.faults().is_empty() {
+            changed.extend_from_slice(bytes);
+            misbehave::incoming(self, &mut changed);
+            bytes = &changed;
+        }
+        while !self.ending && !self.wrong.hung {
             let (rest, found) = self.read(bytes);
             bytes = &bytes[bytes.len() - rest..];
             match found {
@@ -184,14 +212,31 @@ impl Client {
             }
         }
         self.buffer = buffer;
+        if !self.faults().is_empty() {
+            misbehave::acknowledge(self);
+        }
         self.count_held();
+    }
+
+    /// What it does wrong.
+    pub fn faults(&self) -> Faults {
+        self.shared.options.faults
+    }
+
+    /// Bytes that the session knows nothing of.
+    pub fn say(&mut self, bytes: &[u8]) {
+        self.out = [&self.out[..], bytes].concat().into();
     }
 
     /// The next that was found, and how many bytes are left behind it.
     fn read<'a>(&'a mut self, mut bytes: &'a [u8]) -> (usize, Option<Found>) {
         let now = self.shared.now();
+        let faults = !self.faults().is_empty();
         let found = match self.session.read(now, &mut bytes) {
             Ok(None) => None,
+            Ok(Some(Event::Message(header, payload))) if faults => {
+                Some(Found::Any(header, Bytes::copy_from_slice(payload)))
+            }
             Ok(Some(Event::Message(header, payload))) => Some(Found::of(header, payload)),
             Ok(Some(_)) => Some(Found::Nothing),
             Err(_) => Some(Found::Ended),
@@ -204,6 +249,13 @@ impl Client {
             Found::Nothing => {}
             Found::Media(header, payload) => self.media(header, payload),
             Found::Command(msid, command) => command::answer(self, msid, &command),
+            Found::Any(mut header, payload) => {
+                misbehave::message(self, header, &payload);
+                header.msid = self.msid_on_wire(header.msid);
+                if !self.wrong.hung {
+                    self.take(Found::of(header, &payload));
+                }
+            }
             Found::Ended => self.ending = true,
         }
     }
@@ -219,7 +271,10 @@ impl Client {
 
     /// Moves what the session has to say behind what is being written.
     fn collect(&mut self) {
-        let output = self.session.output();
+        let mut output = self.session.output();
+        if !self.faults().is_empty() && !output.is_empty() {
+            output = misbehave::outgoing(self, output);
+        }
         if self.out.is_empty() {
             self.out = output;
         } else if !output.is_empty() {
@@ -235,7 +290,11 @@ impl Client {
                 None => return,
                 Some(Mail::Frame(msid, frame)) => {
                     ahead += frame.payload.len() + 12;
-                    self.send_frame(msid, &frame);
+                    if self.faults().is_empty() {
+                        self.send_frame(msid, &frame);
+                    } else {
+                        misbehave::relay(self, frame).iter().for_each(|frame| self.send_frame(msid, frame));
+                    }
                 }
                 Some(Mail::Begin(msid)) => self.publication_began(msid),
                 Some(Mail::End(msid)) => self.publication_ended(msid),
@@ -258,7 +317,8 @@ impl Client {
             Role::Metadata | Role::Data => Some(5),
             _ => None,
         };
-        let fields = Fields { timestamp: Some(frame.timestamp), msid: Some(msid), csid, fmt: None };
+        let msid = Some(self.msid_on_wire(msid));
+        let fields = Fields { timestamp: Some(frame.timestamp), msid, csid, fmt: None };
         self.session.send(&message, fields);
     }
 
@@ -281,7 +341,10 @@ impl Client {
 
     /// A user control event.
     pub fn event(&mut self, event: UserControl) {
-        self.session.send(&Message::UserControl(event), Fields::default());
+        let begins = matches!(event, UserControl::StreamBegin(_));
+        if !(begins && self.faults().has(Fault::NoStreamBegin)) {
+            self.session.send(&Message::UserControl(event), misbehave::event_fields(self.faults()));
+        }
     }
 
     /// rtmp 7.2.2: onStatus with transaction id 0 on the message stream concerned.
@@ -292,7 +355,13 @@ impl Client {
             ("description", description.into()),
         ]);
         let message = Message::command("onStatus", 0.0, vec![Value::Null, info]);
+        let msid = if self.faults().has(Fault::StatusOnStream0) { 0 } else { self.msid_on_wire(msid) };
         self.session.send(&message, Fields { msid: Some(msid), ..Fields::default() });
+    }
+
+    /// rtmp 5.1: message stream ids are little-endian, which the session sees to.
+    pub fn msid_on_wire(&self, msid: u32) -> u32 {
+        if self.faults().has(Fault::MsidBigEndian) { msid.swap_bytes() } else { msid }
     }
 
     /// The place of one of its message streams on the board.
@@ -368,7 +437,8 @@ impl Client {
 
     fn feed(&mut self, msid: u32, frame: &Frame) {
         if let Some(NetStream::Publishing { name, .. }) = self.streams.get(&msid) {
-            self.shared.board.feed(name, self.place(msid), frame);
+            let everywhere = self.faults().has(Fault::RelayMixes);
+            self.shared.board.feed(name, self.place(msid), frame, everywhere);
         }
     }
 

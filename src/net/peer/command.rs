@@ -5,6 +5,8 @@ use bstr::ByteSlice;
 use super::Missing;
 use super::board::Wants;
 use super::client::Client;
+use super::fault::Fault;
+use super::misbehave;
 use crate::wire::amf0::Value;
 use crate::wire::amf3;
 use crate::wire::message::{Command, Message, UserControl};
@@ -82,7 +84,10 @@ pub(super) fn answer(client: &mut Client, msid: u32, command: &Command) {
         b"seek" => {
             client.status(msid, "error", "NetStream.Seek.Failed", "A live stream cannot be sought");
         }
-        _ => fail(client, command, "no such method"),
+        _ => {
+            client.wrong.hung |= client.faults().has(Fault::UnknownCallHangs);
+            fail(client, command, "no such method");
+        }
     }
 }
 
@@ -92,7 +97,10 @@ fn whole(number: f64) -> Option<u32> {
 
 /// rtmp 7.2.1.2: an answer has the id of the call; a call with id 0 wants none.
 fn respond(client: &mut Client, command: &Command, name: &str, args: Vec<Value>) {
-    if let Some(id) = command.transaction_id.filter(|id| *id != 0.0) {
+    let faults = client.faults();
+    let wants = |id: &f64| *id != 0.0 || faults.has(Fault::CallAnsweredWithoutId);
+    if let Some(id) = command.transaction_id.filter(wants) {
+        let id = if faults.has(Fault::ResultIdWrong) { id + 1.0 } else { id };
         let answer = Message::Command(Command {
             encoding: command.encoding,
             name: name.into(),
@@ -132,11 +140,19 @@ fn connect(client: &mut Client, command: &Command) {
         return respond(client, command, "_error", vec![Value::Null, information("error", code, why)]);
     }
     client.app = app;
+    misbehave::connecting(client);
     // The order of rtmp 7.2.1.1's figure.
-    let send = |client: &mut Client, message| client.session.send(&message, Fields::default());
-    send(client, Message::WindowAckSize(WINDOW));
-    send(client, Message::SetPeerBandwidth { size: WINDOW, limit: 2 });
-    send(client, Message::SetChunkSize(CHUNK_SIZE));
+    for message in [
+        Message::WindowAckSize(WINDOW),
+        Message::SetPeerBandwidth { size: WINDOW, limit: 2 },
+        Message::SetChunkSize(CHUNK_SIZE),
+    ] {
+        if client.faults().one_of(misbehave::ANNOUNCE_FAULTS).is_some() {
+            misbehave::announce(client, message);
+        } else {
+            client.session.send(&message, Fields::default());
+        }
+    }
     client.event(UserControl::StreamBegin(0));
     let mut properties =
         vec![("fmsVer".into(), "FMS/3,5,7,7009".into()), ("capabilities".into(), Value::Number(31.0))];
@@ -147,7 +163,9 @@ fn connect(client: &mut Client, command: &Command) {
         let encoding = if asked == Some(3.0) { 3.0 } else { 0.0 };
         fields.push(("objectEncoding".into(), Value::Number(encoding)));
     }
-    result(client, command, vec![Value::Object(properties), info]);
+    if !client.faults().has(Fault::NoConnectResult) {
+        result(client, command, vec![Value::Object(properties), info]);
+    }
 }
 
 /// The app without what clients hang behind it.
@@ -181,7 +199,7 @@ fn create_stream(client: &mut Client, command: &Command) {
     if client.streams.len() >= MAX_STREAMS {
         return fail(client, command, "too many streams");
     }
-    client.last_stream += 1;
+    client.last_stream = if client.faults().has(Fault::SameStreamId) { 1 } else { client.last_stream + 1 };
     client.streams.insert(client.last_stream, NetStream::Idle);
     result(client, command, vec![Value::Null, Value::Number(f64::from(client.last_stream))]);
 }
@@ -257,7 +275,7 @@ fn play(client: &mut Client, msid: u32, command: &Command) {
 fn sample_access(client: &mut Client, msid: u32) {
     let values = vec!["|RtmpSampleAccess".into(), Value::Boolean(true), Value::Boolean(true)];
     let message = Message::Data(Default::default(), values);
-    client.session.send(&message, Fields { msid: Some(msid), ..Fields::default() });
+    client.session.send(&message, Fields { msid: Some(client.msid_on_wire(msid)), ..Fields::default() });
 }
 
 /// Changes what the player on this stream wants; false: there is none.

@@ -6,7 +6,7 @@ use crate::wire::chunk::Quirks;
 
 macro_rules! faults {
     ($($variant:ident = $name:literal, $text:literal;)*) => {
-        /// One misbehaviour of the reference server.
+        /// One misbehaviour of the reference server. How it reads and writes chunks wrongly is a [`Quirks`].
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Fault { $(#[doc = $text] $variant),* }
 
@@ -27,33 +27,155 @@ macro_rules! faults {
     };
 }
 
-// One row a fault: name and what it does.
+// One row a fault: name and what it does. "Crashes" ends the whole server; "hangs" means that the session neither answers nor closes.
 faults! {
+    // rtmp 5.2: the handshake.
+    Silent = "silent", "accepts connections and never says anything";
+    SpeaksFirst = "speaks-first", "sends S0 before C0 came";
+    EarlyS2 = "s2-before-c1", "sends S0, S1 and S2 as soon as C0 is in";
+    LateS2 = "s2-after-c2", "holds S2 back until C2 is in";
+    ChattyBeforeC2 = "chatty-before-c2", "sends Window Acknowledgement Size before C2 came";
+    ChattyInC2 = "chatty-in-c2", "sends Window Acknowledgement Size when a part of C2 is in";
+    ClosesAt1536 = "closes-at-1536", "takes 1536 bytes for the whole of C0 and C1";
+    EatsAfterC2 = "eats-after-c2", "drops what comes in the same segment behind C2";
+    HandshakeInOneRead = "handshake-in-one-read", "takes C0 and C1 only when they come in one segment";
+    ExtraByte = "handshake-extra-byte", "sends a byte between S1 and S2";
+    MissingByte = "handshake-missing-byte", "sends S2 without its last byte";
+    VersionEchoed = "version-echoed", "S0 repeats C0, whatever it is";
+    VersionStrict = "version-strict", "closes when C0 is not 3";
+    VersionFour = "s0-is-4", "S0 is 4 for a client that asks for 3";
+    VersionHangs = "version-hangs", "hangs when C0 is not 3";
+    TextCrashes = "text-crashes", "crashes when C0 is a letter";
+    TlsCrashes = "tls-crashes", "crashes when C0 is 0x16";
+    S1ZeroField = "s1-zero-field", "the zero field of S1 holds the time of C1";
+    S1Version = "s1-version-unsigned", "the zero field of S1 holds a version, without a digest";
+    S1CopiesC1 = "s1-copies-c1", "S1 is a copy of C1";
+    S2TimeZero = "s2-time-zero", "the first word of S2 is 0";
+    S2ReadTimeZero = "s2-read-time-zero", "the second word of S2 is 0";
+    S2RandomWrong = "s2-random-wrong", "the last byte of S2 is not that of C1";
+    C1TimeLimited = "c1-time-limited", "closes when the time of C1 has its top bit set";
+    C1TimeZero = "c1-time-zero-refused", "closes when the time of C1 is 0";
+    C1RandomChecked = "c1-random-checked", "closes when all random bytes of C1 are the same";
+    C2MustEcho = "c2-must-echo", "closes when C2 does not repeat the random bytes of S1";
+    DigestWrong = "digest-wrong", "signs S1 wrongly";
+    NoHandshakeTimer = "no-handshake-timer", "waits for the handshake without end";
+    // rtmp 5.1, 5.4: what the server says of itself.
+    LittleEndian = "little-endian-values", "writes window, bandwidth and chunk size with the low byte first";
+    MsidBigEndian = "msid-big-endian", "reads and writes message stream ids with the high byte first";
+    ControlOnCsid3 = "control-on-csid-3", "sends protocol control messages on chunk stream 3";
+    ControlOnStream1 = "control-on-stream-1", "sends protocol control messages on message stream 1";
+    EventsOnCsid3 = "events-on-csid-3", "sends user control messages on chunk stream 3";
+    ChunkSizeZeroOut = "chunk-size-zero-out", "announces a chunk size of 0";
+    ChunkSizeSmallOut = "chunk-size-64-out", "announces a chunk size of 64";
+    ChunksLonger = "chunks-longer", "writes longer chunks than it announced";
+    ChunksShorter = "chunks-shorter", "writes shorter chunks than it announced";
+    ChunksLongFromStart = "chunks-long-from-start", "writes chunks of 4096 bytes before it announces that";
+    ChunksAsClient = "chunks-as-client", "writes chunks of the size that the client announced for its own";
+    // rtmp 5.4: what the client says.
+    ChunkSizeOneCloses = "chunk-size-small-closes", "closes when a chunk size below 128 is announced";
+    ChunkSizeOneHangs = "chunk-size-small-hangs", "hangs when a chunk size below 128 is announced";
+    ChunkSizeZeroCrashes = "chunk-size-zero-crashes", "crashes when a chunk size of 0 is announced";
+    ChunkSizeHugeHangs = "chunk-size-huge-hangs", "hangs when a chunk size above 0xFFFFFF is announced";
+    ChunkSizeTopCrashes = "chunk-size-top-bit-crashes", "crashes when a chunk size with the top bit set is announced";
+    ChunkSizeOften = "chunk-size-often-hangs", "hangs at the hundredth Set Chunk Size";
+    AbortUnknownHangs = "abort-unknown-hangs", "hangs when Abort names a chunk stream that was not used";
+    AbortTwoCrashes = "abort-csid-2-crashes", "crashes when Abort names chunk stream 2";
+    AbortHangs = "abort-hangs", "hangs at every Abort";
+    ControlShortCrashes = "control-short-crashes", "crashes when a control message is shorter than its layout";
+    ControlLongHangs = "control-long-hangs", "hangs when a control message is longer than its layout";
+    ControlElsewhereHangs = "control-elsewhere-hangs", "hangs when a control message is not on chunk stream 2 and message stream 0";
+    ControlTimeHangs = "control-time-hangs", "hangs when the time of a control message is above 0xFFFFFF";
+    // rtmp 5.4.3, 5.4.4: acknowledgements.
     NoAcks = "no-acks", "never acknowledges what it received";
+    AckOnce = "ack-once", "acknowledges once and never again";
+    AckLate = "ack-late", "acknowledges at thirty times the window";
+    AckTooHigh = "ack-too-high", "acknowledges twice what it received";
+    AckConstant = "ack-constant", "acknowledges the same number each time";
+    AckUnasked = "ack-unasked-wrong", "acknowledges a wrong number without having been asked";
+    WindowZeroStorm = "window-zero-storm", "acknowledges every message when the window is 0";
+    WindowZeroCrashes = "window-zero-crashes", "crashes when the window is 0";
+    WindowOneStorm = "window-one-storm", "acknowledges five times a read when the window is 1";
+    WindowOneCrashes = "window-one-crashes", "crashes when the window is 1";
+    WindowSigned = "window-signed", "closes when the window is 0x7FFFFFFF or more";
+    WindowTopStorm = "window-top-bit-storm", "acknowledges every message when the window has its top bit set";
+    WindowFirst = "window-first-only", "heeds the first window alone";
+    AcksDemanded = "acks-demanded", "closes when 200000 bytes it sent are not acknowledged";
+    AckNonsenseCrashes = "ack-nonsense-crashes", "crashes at an acknowledgement above what it sent";
+    AckNonsenseStalls = "ack-nonsense-stalls", "sends no more media after an acknowledgement above what it sent";
+    // rtmp 5.4.5: bandwidth.
+    BandwidthUnanswered = "bandwidth-unanswered", "does not answer Set Peer Bandwidth";
+    BandwidthAlwaysAnswered = "bandwidth-always-answered", "answers Set Peer Bandwidth although its window is the same";
+    BandwidthUnlimited = "bandwidth-unlimited", "sends on whatever Set Peer Bandwidth said";
+    BandwidthSoftReplaces = "bandwidth-soft-replaces", "a soft limit replaces a smaller one";
+    BandwidthDynamicIgnored = "bandwidth-dynamic-ignored", "ignores a dynamic limit after a hard one";
+    BandwidthDynamicHard = "bandwidth-dynamic-hard", "takes every dynamic limit for a hard one";
+    BandwidthTypeHangs = "bandwidth-type-hangs", "hangs at an undefined limit type";
+    BandwidthZeroCrashes = "bandwidth-zero-crashes", "crashes at a bandwidth of 0";
+    // rtmp 6: messages and events.
+    TypeUnknownCloses = "type-unknown-closes", "closes at an unknown message type";
+    TypeUnknownHangs = "type-unknown-hangs", "hangs at an unknown message type";
+    EventUnknownCloses = "event-unknown-closes", "closes at an unknown user control event";
+    EventUnknownHangs = "event-unknown-hangs", "hangs at an unknown user control event";
+    EventShortCrashes = "event-short-crashes", "crashes at a user control event that is too short";
+    EventElsewhereHangs = "event-elsewhere-hangs", "hangs when a user control message is not on chunk stream 2 and message stream 0";
+    EventTimeHangs = "event-time-hangs", "hangs when the time of a user control message is above 0xFFFFFF or steps back";
+    NoPongs = "no-pongs", "does not answer ping requests";
+    // rtmp 7: commands.
+    NoConnectResult = "no-connect-result", "does not answer connect";
+    ResultIdWrong = "result-id-wrong", "answers with the transaction id plus one";
+    SameStreamId = "same-stream-id", "gives every stream the id 1";
+    UnknownCallHangs = "unknown-call-hangs", "hangs at an unknown call";
+    CallAnsweredWithoutId = "call-0-answered", "answers a call with transaction id 0";
+    StatusOnStream0 = "status-on-stream-0", "sends onStatus on message stream 0";
+    NoStreamBegin = "no-stream-begin", "sends no Stream Begin";
+    // What players get.
     TimesSmoothed = "times-smoothed", "a step of more than 250 ms is relayed as 10 ms";
+    TimesShifted = "times-stretched", "times are relayed 1 % too long";
     Batching = "batching", "media is relayed eight messages at a time";
+    RelayDrops = "relay-drops", "every seventh audio or video message does not come to players";
+    RelayDoubles = "relay-doubles", "every seventh audio or video message comes twice to players";
+    RelaySwaps = "relay-swaps", "every seventh and eighth audio or video message change places";
+    RelayDamages = "relay-damages", "the last byte of every seventh audio or video message is changed";
+    RelayMixes = "relay-mixes", "players get the media of every stream";
+    RelayStops = "relay-stops", "nothing more comes to players after three messages";
+    RelayHoards = "relay-hoards", "keeps every message a hundred times";
 }
 
 /// A set of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Faults(u128);
 
+const _: () = assert!(Fault::ALL.len() <= 128);
+
 impl Faults {
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// Whether the fault is on.
     pub fn has(self, fault: Fault) -> bool {
         self.0 & (1 << fault as u32) != 0
     }
 
-    /// Whether any of these is on.
-    pub fn any(self, faults: &[Fault]) -> bool {
-        faults.iter().any(|&fault| self.has(fault))
+    /// The first of these that is on.
+    pub fn one_of(self, faults: &[Fault]) -> Option<Fault> {
+        faults.iter().copied().find(|&fault| self.has(fault))
+    }
+
+    /// Switches the fault on.
+    pub fn add(&mut self, fault: Fault) {
+        self.0 |= 1 << fault as u32;
     }
 }
 
-impl FromIterator<Fault> for Faults {
-    fn from_iter<T: IntoIterator<Item = Fault>>(faults: T) -> Faults {
-        Faults(faults.into_iter().fold(0, |set, fault| set | (1 << fault as u32)))
-    }
+/// A fault of the server, or a wrong way of its chunk reader or writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnyFault {
+    /// Of the server.
+    Peer(Fault),
+    /// Of the chunk layer.
+    Chunk(Quirks),
 }
 
 /// No fault has this name.
@@ -64,11 +186,12 @@ pub struct UnknownFault {
     near: Option<&'static str>,
 }
 
-impl FromStr for Fault {
+impl FromStr for AnyFault {
     type Err = UnknownFault;
 
-    fn from_str(given: &str) -> Result<Fault, UnknownFault> {
-        Fault::ALL.iter().copied().find(|fault| fault.name() == given).ok_or_else(|| {
+    fn from_str(given: &str) -> Result<AnyFault, UnknownFault> {
+        let peer = Fault::ALL.iter().copied().find(|fault| fault.name() == given).map(AnyFault::Peer);
+        peer.or_else(|| Quirks::named(given).map(AnyFault::Chunk)).ok_or_else(|| {
             let distance = |name: &&str| strsim::damerau_levenshtein(name, given);
             let near = fault_names().into_iter().min_by_key(distance).filter(|name| distance(name) <= 3);
             UnknownFault { given: given.to_owned(), near }
@@ -79,4 +202,21 @@ impl FromStr for Fault {
 /// The names of all faults: how the server misbehaves, and how it reads and writes chunks wrongly.
 pub fn fault_names() -> Vec<&'static str> {
     Fault::ALL.iter().map(|fault| fault.name()).chain(Quirks::names()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_lead_back() {
+        let mut names = fault_names();
+        assert!(names.iter().all(|name| name.parse::<AnyFault>().is_ok()));
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+        let error = "no-ackz".parse::<AnyFault>().unwrap_err();
+        assert_eq!(error.to_string(), "no fault is named 'no-ackz'; did you mean 'no-acks'?");
+    }
 }

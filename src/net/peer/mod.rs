@@ -14,15 +14,17 @@ use tokio::time::Instant;
 use super::conn::{Dial, Dialing, Io};
 use super::pipe;
 use super::target::Target;
+use crate::wire::chunk::Quirks;
 use crate::wire::time::Time;
 
 mod board;
 mod client;
 mod command;
 mod fault;
+mod misbehave;
 
 pub use board::Taken;
-pub use fault::{Fault, Faults, UnknownFault, fault_names};
+pub use fault::{AnyFault, Fault, Faults, UnknownFault, fault_names};
 
 use board::Board;
 
@@ -38,12 +40,35 @@ pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 pub struct Options {
     /// Misbehaviours.
     pub faults: Faults,
+    /// How chunks are read and written.
+    pub quirks: Quirks,
     /// What playing a name that nobody publishes does.
     pub missing: Missing,
     /// What publishing a name that is taken does.
     pub taken: Taken,
     /// Ping requests, each time so many milliseconds passed; `None`: one a minute.
     pub ping_ms: Option<u32>,
+}
+
+impl Options {
+    /// Adds a misbehaviour. Of wrong ways to read chunks the last one counts, of those to write too.
+    pub fn add(&mut self, fault: AnyFault) {
+        match fault {
+            AnyFault::Peer(fault) => self.faults.add(fault),
+            AnyFault::Chunk(new) => {
+                let default = Quirks::default();
+                let quirks = &mut self.quirks;
+                if new.type3_after_type0 != default.type3_after_type0 {
+                    quirks.type3_after_type0 = new.type3_after_type0;
+                }
+                if new.type3_ext != default.type3_ext {
+                    quirks.type3_ext = new.type3_ext;
+                }
+                quirks.misread = new.misread.or(quirks.misread);
+                quirks.miswrite = new.miswrite.or(quirks.miswrite);
+            }
+        }
+    }
 }
 
 /// What playing a name that nobody publishes does, unless a recorded stream is asked for, which there never is.

@@ -31,6 +31,8 @@ pub struct ChunkReader {
     quirks: Quirks,
     report_chunks: bool,
     chunk_size: u32,
+    /// A chunk size that waits, in wrong ways of reading.
+    later_size: Option<u32>,
     /// Index into `streams` of each chunk stream id below [`NEAR`].
     near: [u32; NEAR],
     far: HashMap<u32, u32>,
@@ -108,6 +110,7 @@ impl ChunkReader {
             quirks,
             report_chunks: false,
             chunk_size: DEFAULT_CHUNK_SIZE,
+            later_size: None,
             near: [NONE; NEAR],
             far: HashMap::new(),
             streams: Vec::new(),
@@ -154,7 +157,10 @@ impl ChunkReader {
     /// When the stream cannot be read further; every later call returns the same error.
     pub fn read<'a>(&'a mut self, input: &mut &'a [u8]) -> Result<Option<ReadEvent<'a>>, ChunkError> {
         Ok(match self.find(input)? {
-            None => None,
+            None => {
+                self.apply_later_size(Misread::ChunkSizeRead);
+                None
+            }
             Some(Found::Chunk(header)) => Some(ReadEvent::Chunk(header)),
             Some(Found::Note(note)) => Some(ReadEvent::Note(note)),
             Some(Found::Whole(header, len)) => {
@@ -318,6 +324,9 @@ impl ChunkReader {
         }
         self.open -= usize::from(s.split);
         (s.open, s.split, s.skimmed, s.taken) = (false, false, false, 0);
+        if self.later_size.is_some() {
+            self.apply_later_size(Misread::ChunkSizeMessage);
+        }
     }
 
     /// Lets go of what is held of a message that is skimmed from here on.
@@ -338,12 +347,47 @@ impl ChunkReader {
             DEFAULT_CHUNK_SIZE..=MAX_MESSAGE_LEN => {}
             _ => self.note(NoteKind::ChunkSizeLarge, csid, size),
         }
-        self.chunk_size = chunk_size_of(&payload).unwrap_or(self.chunk_size);
+        let size = chunk_size_of(&payload).unwrap_or(self.chunk_size);
+        match self.quirks.misread {
+            Some(Misread::ChunkSizeIgnored) => {}
+            Some(Misread::ChunkSizeCapped) if size > 65_536 => {}
+            Some(Misread::ChunkSizeGrows) if size < self.chunk_size => {}
+            Some(Misread::ChunkSizeMessage) if self.open > 0 => self.later_size = Some(size),
+            Some(Misread::ChunkSizeRead) => self.later_size = Some(size),
+            _ => self.chunk_size = size,
+        }
+    }
+
+    /// A chunk size that was put off takes effect.
+    #[cold]
+    fn apply_later_size(&mut self, at: Misread) {
+        if self.quirks.misreads(at) && (at == Misread::ChunkSizeRead || self.open == 0) {
+            self.chunk_size = self.later_size.take().unwrap_or(self.chunk_size);
+        }
     }
 
     /// rtmp 5.4.2: the partly received message is discarded; the header state stays.
     fn abort(&mut self, csid: u32, named: u32) {
+        let named = match self.quirks.misread {
+            Some(Misread::AbortIgnored) => return,
+            Some(Misread::AbortShortId) => named & 0xFF,
+            Some(Misread::AbortAll) => {
+                for i in 0..self.streams.len() {
+                    if self.streams[i].open {
+                        self.close(i);
+                    }
+                }
+                return;
+            }
+            _ => named,
+        };
         match self.lookup(named) {
+            Some(i) if self.quirks.misreads(Misread::AbortHeader) => {
+                if self.streams[i].open {
+                    self.close(i);
+                }
+                self.streams[i].type_id = 0;
+            }
             Some(i) if self.streams[i].open => self.close(i),
             _ => self.note(NoteKind::AbortUnknown, csid, named),
         }

@@ -61,6 +61,15 @@ wrong_ways! {
         TrailingChunk = "trailing-empty-chunk", "A message of a multiple of the chunk size is not finished without one more chunk";
         EmptyCloses = "empty-message-closes", "An empty message ends the session";
         LongCloses = "long-message-closes", "A message above 1 MiB ends the session";
+        ChunkSizeIgnored = "chunk-size-ignored", "Set Chunk Size is ignored";
+        ChunkSizeCapped = "chunk-size-capped", "Set Chunk Size above 65536 is ignored";
+        ChunkSizeGrows = "chunk-size-never-shrinks", "A Set Chunk Size below the size in force is ignored";
+        ChunkSizeMessage = "chunk-size-next-message", "Set Chunk Size waits until no message is unfinished";
+        ChunkSizeRead = "chunk-size-next-read", "Set Chunk Size waits for the next read";
+        AbortIgnored = "abort-ignored", "Abort is ignored";
+        AbortHeader = "abort-drops-header", "Abort drops the header state of its chunk stream too";
+        AbortAll = "abort-drops-all", "Abort drops the unfinished messages of all chunk streams";
+        AbortShortId = "abort-8-bit-id", "Abort looks at the low eight bits of the chunk stream id";
     }
 }
 
@@ -160,6 +169,18 @@ impl Quirks {
     pub fn names() -> impl Iterator<Item = &'static str> {
         let read = Misread::ALL.iter().map(|m| m.name());
         TYPE3.iter().map(|(name, _)| *name).chain(read).chain(Miswrite::ALL.iter().map(|m| m.name()))
+    }
+
+    /// The same with what each does.
+    pub fn texts() -> impl Iterator<Item = (&'static str, &'static str)> {
+        let type3 = [
+            "reads a type 3 chunk after a type 0 one as delta 0",
+            "reads no extended timestamp on type 3 chunks",
+            "reads an extended timestamp on type 3 chunks where the bytes equal it",
+        ];
+        let read = Misread::ALL.iter().map(|m| (m.name(), m.text()));
+        let write = Miswrite::ALL.iter().map(|m| (m.name(), m.text()));
+        TYPE3.iter().map(|(name, _)| *name).zip(type3).chain(read).chain(write)
     }
 
     /// The departure of this name alone.

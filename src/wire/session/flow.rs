@@ -17,7 +17,8 @@ pub(super) struct Flow {
     pub window_sent: Option<u32>,
     /// What `sent` was as far as the peer acknowledged.
     acked: u64,
-    limit: Option<u32>,
+    /// What may be unacknowledged of `sent`.
+    pub limit: Option<u32>,
     hard: bool,
 }
 
@@ -37,7 +38,7 @@ impl Flow {
     }
 
     /// Takes a Set Peer Bandwidth; whether a Window Acknowledgement Size of this size is to be announced.
-    pub fn limit(&mut self, size: u32, limit_type: u8) -> bool {
+    pub fn heed(&mut self, size: u32, limit_type: u8) -> bool {
         // A window of 0 would stop the session for good; undefined types say nothing.
         if size == 0 || limit_type > 2 {
             return false;
@@ -90,7 +91,7 @@ mod tests {
         ] {
             let mut flow = Flow::default();
             for &(size, limit_type) in steps {
-                flow.limit(size, limit_type);
+                flow.heed(size, limit_type);
             }
             assert_eq!(flow.limit, limit, "{steps:?}");
         }
@@ -99,7 +100,7 @@ mod tests {
     #[test]
     fn nonsense_acknowledgements_change_nothing() {
         let mut flow = Flow { sent: 100_000, ..Flow::default() };
-        flow.limit(50_000, 0);
+        flow.heed(50_000, 0);
         assert!(!flow.open());
         for count in [100_001, u32::MAX, 0] {
             flow.acknowledged(count);
