@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use globset::Glob;
-use rtmp_bench::net::peer::{Fault, Missing, Options, Peer, Taken};
+use rtmp_bench::net::peer::{AnyFault, Missing, Options, Peer, Taken};
 use rtmp_bench::record::Fingerprint;
 use rtmp_bench::scenario::suite::{Report, Selection, Settings, Suite, run, run_known};
 
@@ -22,8 +22,11 @@ pub fn suite() -> Suite {
 
 /// A reference server with one misbehaviour.
 pub fn options(fault: &str) -> Options {
-    let faults = fault.parse::<Fault>().ok().into_iter().collect();
-    Options { faults, ..Options::default() }
+    let mut options = Options::default();
+    if let Ok(fault) = fault.parse::<AnyFault>() {
+        options.add(fault);
+    }
+    options
 }
 
 /// What a need asks of the server that it does otherwise by default.
