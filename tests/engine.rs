@@ -357,3 +357,30 @@ fn what_is_needed_and_missing_is_skipped() {
         assert_eq!(report.outcomes[0].case.verdict, verdict, "{:?}", report.outcomes[0].case);
     }
 }
+
+#[test]
+fn what_did_not_run_is_told() {
+    let file = |id: &str, steps: &str| {
+        let text = format!("scenario \"x\"\nclause {}\n\nreach connected\n{steps}\n", clause(Level::Must));
+        (id.to_owned(), format!("{id}.scn"), text)
+    };
+    let files = [file("a", "expect < closed"), file("b", "wait 20s\nin step"), file("c", "in step")];
+    let suite = Suite::parse(&files, Clauses::built_in()).unwrap_or_else(|errors| panic!("{errors}"));
+    let table = [
+        (Settings { jobs: 1, fail_fast: true, ..Settings::default() }, ["fail", "skip", "skip"]),
+        (
+            Settings { jobs: 1, max_time: Duration::from_secs(10), ..Settings::default() },
+            ["fail", "skip", "skip"],
+        ),
+        (Settings::default(), ["fail", "pass", "pass"]),
+    ];
+    for (settings, want) in table {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let mut told = 0;
+        let server = Scripted::new(plain);
+        let report = runtime.block_on(run(&suite, &settings, server, &mut |_| told += 1)).expect("reachable");
+        let verdicts: Vec<&str> = report.outcomes.iter().map(|o| o.case.verdict.name()).collect();
+        assert_eq!((verdicts, told), (want.to_vec(), 3));
+    }
+}

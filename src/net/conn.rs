@@ -114,7 +114,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(3);
 /// Memory that the log of one connection may take, in bytes; two of the largest messages fit.
 const KEPT_BYTES: usize = 40 << 20;
 /// Memory that all logs of this process may take together, in bytes.
-const KEPT_BYTES_IN_ALL: usize = 96 << 20;
+const KEPT_BYTES_IN_ALL: usize = 80 << 20;
 /// Bytes of pieces that are kept for captures.
 const KEPT_WIRE: usize = 1 << 20;
 /// Bytes behind the end of what can be read that are still taken, so that a close is seen.

@@ -12,6 +12,7 @@ use super::board::{Board, Look};
 use super::trace;
 use crate::net::conn::{Conn, Dial, Direction, Entry, Origin, Seen};
 use crate::wire::amf0::Value;
+use crate::wire::chunk::Limits;
 use crate::wire::message::{Message, UserControl, type_id};
 use crate::wire::session::{Config, Fields, Goal};
 
@@ -167,6 +168,8 @@ impl<'a> Ground<'a> {
             name: self.stream_name(),
             seed: self.seed.wrapping_add(u64::from(self.fresh_id())),
             report_chunks: true,
+            // One of the largest messages at a time.
+            limits: Limits { held_bytes: 17 << 20, ..Limits::default() },
             ..Config::default()
         }
     }

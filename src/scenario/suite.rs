@@ -498,6 +498,11 @@ impl Runner<'_> {
             let outcome = if gone { not_rerun(first) } else { self.once_more(&item, first).await };
             self.tell(outcome);
         }
+        let told: BTreeSet<String> = self.outcomes.iter().map(|outcome| outcome.case.id.clone()).collect();
+        let why = if late { "not run: the time for all was up" } else { "not run: one before it was found" };
+        for item in suite.items.iter().filter(|item| !told.contains(&item.id)) {
+            self.tell(item.outcome(self.settings, Verdict::Skip, "not run", why.into()));
+        }
         late
     }
 
