@@ -3,4 +3,5 @@
 pub mod conn;
 pub mod peer;
 pub mod pipe;
+pub mod relay;
 pub mod target;

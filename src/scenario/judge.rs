@@ -7,12 +7,13 @@ use tokio::time::{Instant, sleep};
 use super::ast::{Condition, ConditionKind, Pattern, PatternKind, Reach, Step, StepKind, TimeKind, TimeSpec};
 use super::board::{Boxed, Look, View, first_of};
 use super::pattern::{Arrival, Sent};
-use super::relay::{self, Frame, Relayed, Rules};
 use super::run::{Run, Stop};
 use super::scope::Scope;
 use super::trace;
 use crate::net::conn::{Conn, Direction, Entry, Seen};
+use crate::net::relay::{self, Frame, Relayed, Rules};
 use crate::notation::expr::{Pos, Text};
+use crate::wire::amf0::Value;
 use crate::wire::message::Message;
 use crate::wire::session::Goal;
 
@@ -300,7 +301,7 @@ impl Run<'_> {
         let is_error = move |entry: &Entry| match &entry.seen {
             Seen::Message(header, payload) => {
                 !taken.contains(&entry.order)
-                    && Message::decode(header.type_id, payload).is_ok_and(|m| relay::is_error_answer(&m))
+                    && Message::decode(header.type_id, payload).is_ok_and(|m| is_error_answer(&m))
             }
             Seen::Closed(_) => true,
             _ => false,
@@ -480,6 +481,20 @@ fn outlives(pattern: &Pattern) -> bool {
     match &pattern.kind {
         PatternKind::Stuck | PatternKind::Not(_) => true,
         PatternKind::Or(any) => any.iter().any(outlives),
+        _ => false,
+    }
+}
+
+/// Whether an info object says that something went wrong (`level: "error"`).
+fn is_error_answer(message: &Message) -> bool {
+    let Message::Command(command) = message else { return false };
+    match command.name.as_slice() {
+        b"_error" => true,
+        b"onStatus" => command
+            .args
+            .iter()
+            .filter_map(|arg| arg.get("level").and_then(Value::as_text))
+            .any(|level| level == "error"),
         _ => false,
     }
 }

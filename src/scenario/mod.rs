@@ -11,7 +11,6 @@ mod judge;
 mod memory;
 mod names;
 pub mod pattern;
-pub mod relay;
 mod run;
 mod scope;
 mod send;

@@ -17,6 +17,7 @@ mod client;
 mod flow;
 
 use client::Pursuit;
+pub use client::start_answered;
 use flow::Flow;
 
 /// Bytes of the handshake in each direction (rtmp 5.2).

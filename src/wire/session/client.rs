@@ -2,6 +2,8 @@
 //!
 //! Answers are matched by what they say, never by their place: real servers differ in order, chunk stream and message stream.
 
+use bstr::BStr;
+
 use super::{Core, Goal, Refusal};
 use crate::wire::amf0::Value;
 use crate::wire::chunk::MessageHeader;
@@ -244,24 +246,16 @@ impl Core {
     }
 
     fn status(&mut self, command: &Command) {
-        let info = command.args.iter().rev().find(|value| value.get("code").is_some());
-        let field = |name| info.and_then(|info| info.get(name)).and_then(Value::as_text);
-        let (Some(code), level) = (field("code"), field("level")) else { return };
         if self.pursuit.connect.is_asked() {
-            if code.starts_with(b"NetConnection.Connect.") && level.is_some_and(|level| level == "error") {
+            let (code, level) = status_of(command);
+            if code.starts_with(b"NetConnection.Connect.") && level == "error" {
                 self.refused(Refusal::Connect);
             }
         } else if self.pursuit.start.is_asked() {
-            let confirms = match self.pursuit.starting {
-                Goal::Publishing => code == "NetStream.Publish.Start",
-                _ => PLAY_CONFIRMED.iter().any(|known| code == *known),
-            };
-            // Servers exist that give a refusal the level "status".
-            let refuses = REFUSED.iter().any(|known| code == *known);
-            if confirms {
-                self.started();
-            } else if refuses || level.is_some_and(|level| level == "error") {
-                self.start_refused();
+            match start_answered(self.pursuit.starting, command) {
+                Some(true) => self.started(),
+                Some(false) => self.start_refused(),
+                None => {}
             }
         }
     }
@@ -294,6 +288,29 @@ impl Core {
         }
         self.refuse(refusal);
     }
+}
+
+/// Whether an onStatus confirms (`true`) or refuses what publishing or playing asked for; `None`: it says neither.
+pub fn start_answered(starting: Goal, status: &Command) -> Option<bool> {
+    let (code, level) = status_of(status);
+    let confirms = match starting {
+        Goal::Publishing => code == "NetStream.Publish.Start",
+        _ => PLAY_CONFIRMED.iter().any(|known| code == *known),
+    };
+    // Servers exist that give a refusal the level "status".
+    let refuses = REFUSED.iter().any(|known| code == *known);
+    match (confirms, refuses || (level == "error" && !code.is_empty())) {
+        (true, _) => Some(true),
+        (false, true) => Some(false),
+        (false, false) => None,
+    }
+}
+
+/// Code and level of the information object; empty where there is none.
+fn status_of(command: &Command) -> (&BStr, &BStr) {
+    let info = command.args.iter().rev().find(|value| value.get("code").is_some());
+    let field = |name| info.and_then(|info| info.get(name)).and_then(Value::as_text).unwrap_or_default();
+    (field("code"), field("level"))
 }
 
 /// What good clients of today call themselves.

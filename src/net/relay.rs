@@ -1,11 +1,10 @@
-//! `relayed a to b`: every coded frame that one connection sent is at another once, in order per kind, byte for byte.
+//! Whether what was published came to a player: every coded frame once, in order within its kind, byte for byte.
 
 use bytes::Bytes;
 
-use crate::wire::amf0;
 use crate::wire::chunk::MessageHeader;
 use crate::wire::media;
-use crate::wire::message::{Message, type_id};
+use crate::wire::message::{Message, normalised, type_id};
 
 /// One coded frame that passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +47,7 @@ pub enum Relayed {
 pub fn frames_of(header: &MessageHeader, payload: &Bytes, order: u64, out: &mut Vec<Frame>) {
     if header.type_id == type_id::AGGREGATE {
         let Ok(Message::Aggregate(subs)) = Message::decode(header.type_id, payload) else { return };
-        let first = subs.first().map_or(0, |sub| sub.timestamp);
-        for sub in &subs {
-            // rtmp 7.1.6: the offset of the first sub message from the aggregate's time holds for all of them.
-            let timestamp = header.timestamp.wrapping_add(sub.timestamp.wrapping_sub(first));
+        for (timestamp, sub) in normalised(header.timestamp, &subs) {
             if media::is_coded_frame(sub.type_id, &sub.payload) {
                 out.push(Frame { type_id: sub.type_id, timestamp, payload: sub.payload.clone(), order });
             }
@@ -184,20 +180,6 @@ fn difference(sent: &[u8], came: &[u8]) -> String {
         sent.len(),
         came.len()
     )
-}
-
-/// Whether an info object says that something went wrong (`level: "error"`).
-pub fn is_error_answer(message: &Message) -> bool {
-    let Message::Command(command) = message else { return false };
-    match command.name.as_slice() {
-        b"_error" => true,
-        b"onStatus" => command
-            .args
-            .iter()
-            .filter_map(|arg| arg.get("level").and_then(amf0::Value::as_text))
-            .any(|level| level == "error"),
-        _ => false,
-    }
 }
 
 #[cfg(test)]
