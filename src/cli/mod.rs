@@ -118,19 +118,16 @@ fn complain(what: &str) {
     eprintln!("rtmp-bench: {what}");
 }
 
-/// Returns at the first ^C or SIGTERM; the next one kills.
-async fn interrupted() {
+/// Ready at the first ^C or SIGTERM after the call; the next one kills.
+fn interrupted() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut term) = signal(SignalKind::terminate()) else { return std::future::pending().await };
-    tokio::select! {
-        _ = term.recv() => (),
-        _ = tokio::signal::ctrl_c() => (),
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async move {
+        let (Ok(mut int), Ok(mut term)) = signals else { return std::future::pending().await };
+        tokio::select! { _ = int.recv() => (), _ = term.recv() => () }
+        tokio::spawn(async move {
+            tokio::select! { _ = int.recv() => (), _ = term.recv() => () }
+            std::process::exit(130);
+        });
     }
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = term.recv() => (),
-            _ = tokio::signal::ctrl_c() => (),
-        }
-        std::process::exit(130);
-    });
 }

@@ -159,8 +159,8 @@ async fn judge(
     };
     let url = target.display(args.show_secrets);
     let settings = settings(args, &target, &url);
-    let mut run = Run { args, envelope, embedded: args.target.is_none(), url, outputs };
     let dial: Arc<dyn Dial> = Arc::new(target.dialer(CONNECT_TIMEOUT));
+    let mut run = Run { args, envelope, target, url, outputs };
     if let Some(patience) = args.wait_target {
         wait_for(&*dial, patience).await;
     }
@@ -168,6 +168,7 @@ async fn judge(
         let print = suite::probe(&settings, dial).await;
         return run.probed(print);
     }
+    let stop = interrupted();
     let mut done = Vec::new();
     let mut progress = Progress::new(suite.list().len() as u64);
     let mut on_result = |outcome: &Outcome| {
@@ -176,7 +177,7 @@ async fn judge(
     };
     let result = tokio::select! {
         result = suite::run(suite, &settings, dial, &mut on_result) => Some(result),
-        () = interrupted() => None,
+        () = stop => None,
     };
     progress.end();
     match result {
@@ -216,7 +217,7 @@ async fn wait_for(dial: &dyn Dial, patience: Duration) {
 struct Run<'a> {
     args: &'a TestArgs,
     envelope: Envelope,
-    embedded: bool,
+    target: Target,
     url: String,
     outputs: &'a [Output],
 }
@@ -234,9 +235,30 @@ impl Run<'_> {
         };
         let mut record = self.envelope.end(outcome, envelope::arguments(mask));
         record.seed = Some(self.args.seed);
-        record.target = Some(record::Target { url: self.url.clone(), embedded: self.embedded, fingerprint });
+        record.target =
+            Some(record::Target { url: self.url.clone(), embedded: self.args.target.is_none(), fingerprint });
         record.test = (!self.args.probe).then(|| Test { totals: Totals::of(&cases), cases });
         record
+    }
+
+    /// What goes into the record, secrets masked.
+    fn cases(&self, outcomes: &[Outcome]) -> Vec<Case> {
+        let mut cases: Vec<Case> = outcomes.iter().map(|o| o.case.clone()).collect();
+        if self.args.show_secrets {
+            return cases;
+        }
+        for case in &mut cases {
+            case.why = self.target.mask(&case.why);
+            case.branch = self.target.mask(&case.branch);
+            case.notes = case.notes.iter().map(|note| self.target.mask(note)).collect();
+            for line in &mut case.trace {
+                let masked = self.target.mask(&line.text);
+                if masked != line.text {
+                    (line.text, line.hex) = (masked, None);
+                }
+            }
+        }
+        cases
     }
 
     fn probed(&mut self, print: record::Fingerprint) -> Result<Exit, Failure> {
@@ -254,7 +276,7 @@ impl Run<'_> {
         out_of_time: bool,
         expectations: &Expectations,
     ) -> Result<Exit, Failure> {
-        let mut cases: Vec<Case> = outcomes.iter().map(|o| o.case.clone()).collect();
+        let mut cases = self.cases(&outcomes);
         let everything = Selection { slow: true, ..Selection::default() };
         let mut known = Suite::select(&everything).map_err(Failure::internal)?.ids();
         known.extend(cases.iter().map(|c| c.id.clone()));
@@ -290,7 +312,7 @@ impl Run<'_> {
     }
 
     fn stopped(&mut self, done: Vec<Outcome>) -> Result<Exit, Failure> {
-        let mut cases: Vec<Case> = done.iter().map(|o| o.case.clone()).collect();
+        let mut cases = self.cases(&done);
         cases.sort_by(|a, b| a.id.cmp(&b.id));
         self.write(&self.record(record::Outcome::Interrupted, None, cases), &done)?;
         Ok(Exit::Interrupted)
@@ -331,7 +353,11 @@ impl Run<'_> {
                 let mut writer =
                     PcapngWriter::new(std::io::BufWriter::new(f), &format!("{}: {}", case.id, case.why))?;
                 for s in &outcome.wire {
-                    writer.payload(s.at_us, s.conn as u16, s.sent, &s.bytes)?;
+                    let mut bytes = s.bytes.to_vec();
+                    if !self.args.show_secrets {
+                        self.target.mask_bytes(&mut bytes);
+                    }
+                    writer.payload(s.at_us, s.conn as u16, s.sent, &bytes)?;
                 }
                 Ok(())
             });

@@ -150,6 +150,34 @@ impl Target {
         out
     }
 
+    /// What of it is secret as it stands in stream names and messages, with what masks it.
+    fn secrets(&self) -> Vec<(String, String)> {
+        let prefix = (!self.prefix.is_empty()).then(|| (format!("{}-", self.prefix), "***-".to_owned()));
+        let fields = self.query.iter().flat_map(|query| query.split('&')).filter(|field| !field.is_empty());
+        let fields = fields.map(|field| match field.split_once('=') {
+            Some((name, _)) => (field.to_owned(), format!("{name}=***")),
+            None => (field.to_owned(), "***".to_owned()),
+        });
+        prefix.into_iter().chain(fields).collect()
+    }
+
+    /// The text with the stream key and the query's values masked.
+    pub fn mask(&self, text: &str) -> String {
+        self.secrets().iter().fold(text.to_owned(), |text, (secret, mask)| text.replace(secret, mask))
+    }
+
+    /// The bytes with the same overwritten, lengths kept.
+    pub fn mask_bytes(&self, bytes: &mut [u8]) {
+        for (secret, _) in self.secrets() {
+            let secret = secret.as_bytes();
+            let mut from = 0;
+            while let Some(at) = bytes[from..].windows(secret.len()).position(|w| w == secret) {
+                bytes[from + at..from + at + secret.len()].fill(b'*');
+                from += at + secret.len();
+            }
+        }
+    }
+
     /// Opens TCP connections to it, each within `timeout`.
     pub fn dialer(&self, timeout: Duration) -> TcpDial {
         TcpDial { host: self.host.clone(), port: self.port, timeout }
@@ -210,6 +238,10 @@ mod tests {
         let t = parse("rtmp://user:pw@host/live/key?token=abc&flag");
         assert_eq!(t.display(false), "rtmp://***@host:1935/live/***?token=***&***");
         assert_eq!(t.display(true), "rtmp://user:pw@host:1935/live/key?token=abc&flag");
+        assert_eq!(t.mask("publish(\"key-07?token=abc&flag\") abc"), "publish(\"***-07?token=***&***\") abc");
+        let mut bytes = *b"x key-07?token=abc&flag";
+        t.mask_bytes(&mut bytes);
+        assert_eq!(&bytes, b"x ****07?*********&****");
     }
 
     #[test]

@@ -1,0 +1,255 @@
+//! The verb `test` as a user runs it: output and exit status.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_rtmp-bench");
+/// A case that takes milliseconds, and the fault that breaks it.
+const CASE: &str = "chunk/type-3-after-type-0";
+const FAULT: &str = "type-3-after-type-0-zero";
+
+fn run(args: &[&str]) -> Output {
+    Command::new(BINARY).arg("test").args(args).output().expect("the program runs")
+}
+
+fn status(output: &Output) -> i32 {
+    output.status.code().expect("an exit status")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", out(output)))
+}
+
+/// `serve` with these arguments, ended when it is dropped, and its URL.
+struct Server(Child, String);
+
+impl Server {
+    fn start(args: &[&str]) -> Server {
+        let mut child = Command::new(BINARY)
+            .args(["serve", "127.0.0.1:0"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program runs");
+        let mut url = String::new();
+        BufReader::new(child.stdout.as_mut().expect("stdout is piped")).read_line(&mut url).expect("a line");
+        Server(child, url.trim().to_owned())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A URL where nobody listens.
+fn nobody() -> String {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    format!("rtmp://127.0.0.1:{port}/live")
+}
+
+#[test]
+fn without_a_target_the_reference_server_is_judged_clean() {
+    let output = run(&["-s", "chunk/type-*"]);
+    assert_eq!(status(&output), 0, "{}{}", out(&output), err(&output));
+    let text = out(&output);
+    assert!(text.contains("the built-in reference server") && text.contains("nothing found"), "{text}");
+}
+
+#[test]
+fn a_finding_names_clause_trace_and_the_command_that_runs_it_again() {
+    let server = Server::start(&["--fault", FAULT]);
+    let output = run(&[&server.1, "-s", CASE, "--strict", "-o", "json"]);
+    assert_eq!(status(&output), 1, "{}", err(&output));
+    let record = json(&output);
+    let cases = record["test"]["cases"].as_array().expect("cases");
+    assert_eq!(cases.len(), 1);
+    let case = &cases[0];
+    assert_eq!(record["schema"], "rtmp-bench/record/1");
+    assert_eq!(record["outcome"], "found");
+    assert_eq!(case["id"], CASE);
+    assert_eq!(case["verdict"], "lenient");
+    assert_eq!(case["clause"][0], "rtmp/5.3.1.2.4/4");
+    assert!(!case["trace"].as_array().expect("a trace").is_empty());
+    let repeat = case["repeat"].as_str().expect("a command").to_owned();
+    let again = Command::new("sh")
+        .arg("-c")
+        .arg(format!("{} --strict", repeat.replacen("rtmp-bench", BINARY, 1)))
+        .output()
+        .expect("sh runs");
+    let text = out(&again);
+    assert!(status(&again) == 1 && text.contains(CASE) && text.contains("\n1 cases in "), "{text}");
+    assert!(
+        text.contains("clause    rtmp/5.3.1.2.4/4") && text.contains("  again     rtmp-bench test"),
+        "{text}"
+    );
+}
+
+#[test]
+fn expectations_are_written_held_and_outgrown() {
+    let server = Server::start(&["--fault", FAULT]);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("expect.txt");
+    let name = file.to_str().unwrap();
+    let judged = |more: &[&str]| {
+        let mut args = vec![server.1.as_str(), "-s", CASE, "--strict"];
+        args.extend(more);
+        run(&args)
+    };
+    assert_eq!(status(&judged(&["--write-expect", name])), 1);
+    let written = fs::read_to_string(&file).unwrap();
+    assert!(written.starts_with(&format!("{CASE} lenient \"")), "{written}");
+    assert_eq!(status(&judged(&["--expect", name])), 0);
+    // Better than expected is a finding too.
+    fs::write(&file, format!("{CASE} fail \"why\"\n")).unwrap();
+    let output = judged(&["--expect", name]);
+    assert_eq!(status(&output), 1, "{}", out(&output));
+    // So is an id that no case has.
+    fs::write(&file, format!("{CASE} lenient \"why\"\nchunk/gone fail \"why\"\n")).unwrap();
+    let output = judged(&["--expect", name]);
+    assert_eq!((status(&output), err(&output).contains("chunk/gone")), (1, true));
+    // Reasons that hold are kept.
+    fs::write(&file, format!("# mine\n{CASE} lenient \"our reason\"\n")).unwrap();
+    assert_eq!(status(&judged(&["--write-expect", name])), 0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("# mine\n{CASE} lenient \"our reason\"\n"));
+}
+
+#[test]
+fn what_cannot_run_says_place_and_expectation() {
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = dir.path().join("x.scn");
+    fs::write(&scenario, "scenario \"x\"\nclause rtmp/4/1\nreach conected\nin step\n").unwrap();
+    let expect = dir.path().join("expect.txt");
+    fs::write(&expect, "chunk/x fial \"why\"\n").unwrap();
+    let table: [(&[&str], &str); 8] = [
+        (&["http://host/live"], "the scheme is not rtmp; expected rtmp://host[:port]/app"),
+        (
+            &["-s", scenario.to_str().unwrap()],
+            "x.scn:3:7: unknown goal 'conected'; did you mean 'connected'?",
+        ),
+        (&["-s", "no/such"], "no scenario is selected"),
+        (&["-o", "xml"], "unknown format 'xml'; expected text, json, junit or pcapng:DIR"),
+        (&["-o", "json", "-o", "junit"], "only one can be on stdout"),
+        (&["--expect", expect.to_str().unwrap()], "expect.txt:1:9: expected pass"),
+        (&["--jobs", "0"], "0"),
+        (&["--max-time", "soon"], "soon"),
+    ];
+    for (args, want) in table {
+        let output = run(args);
+        assert_eq!(status(&output), 2, "{args:?}: {}", err(&output));
+        assert!(err(&output).contains(want), "{args:?}: {}", err(&output));
+    }
+}
+
+#[test]
+fn a_target_that_is_down_is_exit_3_and_a_record_says_so() {
+    let output = run(&[&nobody(), "-o", "json"]);
+    assert_eq!(status(&output), 3, "{}", err(&output));
+    assert_eq!(json(&output)["outcome"], "unreachable");
+    let output = run(&[&nobody(), "--probe"]);
+    assert_eq!(status(&output), 3);
+    let output = run(&[&nobody(), "--wait-target", "300ms", "-s", CASE]);
+    assert_eq!(status(&output), 3);
+}
+
+#[test]
+fn a_list_has_an_entry_a_case() {
+    let listed = json(&run(&["--list", "-s", CASE, "-o", "json"]));
+    let entry = &listed.as_array().expect("a list")[0];
+    assert_eq!(entry["id"], CASE);
+    assert_eq!(entry["clause"][0], "rtmp/5.3.1.2.4/4");
+    assert_eq!(entry["level"], "implied");
+    assert!(entry["title"].as_str().is_some_and(|t| !t.is_empty()));
+}
+
+#[test]
+fn a_probe_is_one_screen() {
+    let text = out(&run(&["--probe"]));
+    assert!(text.lines().count() <= 25, "{text}");
+    for row in ["handshake", "chunk size", "sentinel", "relay", "name taken", "idle latency"] {
+        assert!(text.lines().any(|line| line.trim_start().starts_with(row)), "{row} is missing:\n{text}");
+    }
+}
+
+#[test]
+fn junit_and_captures_hold_the_findings() {
+    let server = Server::start(&["--fault", FAULT]);
+    let dir = tempfile::tempdir().unwrap();
+    let (xml, caps) = (dir.path().join("j.xml"), dir.path().join("caps"));
+    let (junit, pcapng) = (format!("junit:{}", xml.display()), format!("pcapng:{}", caps.display()));
+    let output = run(&[&server.1, "-s", CASE, "-s", "chunk/type-1", "--strict", "-o", &junit, "-o", &pcapng]);
+    assert_eq!(status(&output), 1);
+    assert!(out(&output).contains("1 found"), "text stays on stdout");
+    let xml = fs::read_to_string(xml).unwrap();
+    assert!(xml.contains("tests=\"2\" skipped=\"0\" failures=\"1\""), "{xml}");
+    let names: Vec<_> = fs::read_dir(&caps).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, [format!("{}.pcapng", CASE.replace('/', "-")).as_str()]);
+    let capture = caps.join(&names[0]);
+    let inspected = Command::new(BINARY).args(["inspect", "-o", "json"]).arg(&capture).output().unwrap();
+    let sessions = &json(&inspected)["inspect"]["sessions"];
+    assert_eq!(
+        sessions.as_array().expect("sessions").len(),
+        2,
+        "the publisher's and the player's: {sessions}"
+    );
+}
+
+#[test]
+fn flags_come_from_the_environment_too() {
+    let output = Command::new(BINARY)
+        .arg("test")
+        .args(["-s", CASE])
+        .env("RTMP_BENCH_LIST", "1")
+        .env("RTMP_BENCH_OUTPUT", "json")
+        .output()
+        .unwrap();
+    assert_eq!(json(&output).as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn secrets_are_masked_in_every_output() {
+    let server = Server::start(&["--fault", FAULT]);
+    let url = format!("{}/secretkey?token=tellnobody", server.1);
+    for format in ["text", "json"] {
+        let output = run(&[&url, "-s", CASE, "--strict", "-o", format]);
+        assert_eq!(status(&output), 1, "{}", err(&output));
+        let all = out(&output) + &err(&output);
+        assert!(!all.contains("tellnobody") && !all.contains("secretkey"), "{format}: {all}");
+        assert!(all.contains("token=***"), "{format}: {all}");
+    }
+}
+
+#[test]
+fn the_first_interrupt_reports() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("rtmp://{}/live", silent.local_addr().unwrap());
+    let child = Command::new(BINARY)
+        .args(["test", &url, "-o", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    // It waits for an answer that never comes.
+    let held = silent.accept().expect("it connects");
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(held);
+    assert_eq!(status(&output), 130);
+    assert_eq!(json(&output)["outcome"], "interrupted");
+}
