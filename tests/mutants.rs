@@ -75,6 +75,18 @@ fn each_scenario_bites_and_each_fault_is_bitten() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+/// rtmp/4/6: how a server relays times is its own matter, and that it batches too. Rows about chunks accuse nobody of it.
+#[test]
+fn rewritten_times_and_batches_fail_nothing() {
+    let rows = suite().only(|id| id.starts_with("chunk/") || id.starts_with("relay/"));
+    let (_, fingerprint) = known(&rows);
+    for fault in ["times-smoothed", "times-stretched", "times-31-bit", "batching"] {
+        let after = verdicts(judge_known(&rows, options(fault), &fingerprint));
+        let found: Vec<_> = after.iter().filter(|(_, verdict)| **verdict >= Verdict::Blocked).collect();
+        assert!(found.is_empty(), "{fault}: {found:?}");
+    }
+}
+
 #[test]
 fn the_matrix_on_demand() {
     if std::env::var_os("RTMP_BENCH_MATRIX").is_none() {

@@ -140,10 +140,9 @@ const TEXT: Quirks = Quirks {
     misread: None,
     miswrite: None,
 };
-const TYPE3: [(&str, Quirks); 3] = [
+const TYPE3: [(&str, Quirks); 2] = [
     ("type-3-after-type-0-zero", Quirks { type3_after_type0: Type3Delta::Zero, ..TEXT }),
     ("type-3-ext-absent", Quirks { type3_ext: Type3Ext::Absent, ..TEXT }),
-    ("type-3-ext-peeked", Quirks { type3_ext: Type3Ext::Peeked, ..TEXT }),
 ];
 
 /// What a chunk stream was before a header.
