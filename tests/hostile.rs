@@ -3,8 +3,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use rtmp_bench::wire::message::{Message, type_id};
 use rtmp_bench::wire::session::{Config, Event, Fields, Session};
 use rtmp_bench::wire::time::Time;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 /// How a server behaves.
@@ -39,6 +40,8 @@ enum Bad {
     /// Serves so many connections, then none.
     DiesAfter(u32),
     RefusesConnect,
+    /// The command `die` ends every connection, and for a second none is accepted.
+    Dies,
 }
 
 /// Bytes that a flood gives at most, so that a reader without a limit fails the test and does not hang it.
@@ -49,6 +52,24 @@ struct Server {
     dialled: AtomicU32,
     /// Bytes that anybody took of a flood.
     taken: Arc<std::sync::atomic::AtomicU64>,
+    death: Arc<Death>,
+}
+
+#[derive(Default)]
+struct Death {
+    until: Mutex<Option<Instant>>,
+    comes: Notify,
+}
+
+impl Death {
+    fn is_now(&self) -> bool {
+        self.until.lock().unwrap().is_some_and(|until| Instant::now() < until)
+    }
+
+    fn come(&self) {
+        *self.until.lock().unwrap() = Some(Instant::now() + Duration::from_secs(1));
+        self.comes.notify_waiters();
+    }
 }
 
 /// An in-memory connection.
@@ -87,20 +108,30 @@ impl Io for Memory {
 impl Dial for Server {
     fn dial(&self) -> Dialing<'_> {
         let n = self.dialled.fetch_add(1, Ordering::Relaxed);
-        let (bad, taken) = (self.bad, self.taken.clone());
+        let (bad, taken, death) = (self.bad, self.taken.clone(), self.death.clone());
         Box::pin(async move {
             let dead = matches!(bad, Bad::DiesAfter(limit) if n >= limit);
-            if bad == Bad::Refuses || dead {
+            if bad == Bad::Refuses || dead || death.is_now() {
                 return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
             }
             let (ours, theirs) = tokio::io::duplex(64 << 10);
-            tokio::spawn(async move { serve(theirs, bad, &taken).await.ok() });
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = death.comes.notified() => None,
+                    end = serve(theirs, bad, &taken, &death) => end.ok(),
+                }
+            });
             Ok(Box::new(Memory(ours)) as Box<dyn Io>)
         })
     }
 }
 
-async fn serve(mut io: DuplexStream, bad: Bad, taken: &std::sync::atomic::AtomicU64) -> io::Result<()> {
+async fn serve(
+    mut io: DuplexStream,
+    bad: Bad,
+    taken: &std::sync::atomic::AtomicU64,
+    death: &Death,
+) -> io::Result<()> {
     match bad {
         Bad::Silent => hold(io).await,
         Bad::ClosesAtOnce => Ok(()),
@@ -124,7 +155,7 @@ async fn serve(mut io: DuplexStream, bad: Bad, taken: &std::sync::atomic::Atomic
             sleep(Duration::from_secs(1)).await;
         },
         Bad::Flood => flood(io, &[3; 4096], taken).await,
-        _ => speak(io, bad, taken).await,
+        _ => speak(io, bad, taken, death).await,
     }
 }
 
@@ -145,7 +176,12 @@ async fn flood(mut io: DuplexStream, piece: &[u8], taken: &std::sync::atomic::At
 }
 
 /// A server that does what a client asks, up to a point.
-async fn speak(mut io: DuplexStream, bad: Bad, taken: &std::sync::atomic::AtomicU64) -> io::Result<()> {
+async fn speak(
+    mut io: DuplexStream,
+    bad: Bad,
+    taken: &std::sync::atomic::AtomicU64,
+    death: &Death,
+) -> io::Result<()> {
     let began = Instant::now();
     let mut session = Session::server(Config::default());
     let mut commands = 0;
@@ -178,6 +214,10 @@ async fn speak(mut io: DuplexStream, bad: Bad, taken: &std::sync::atomic::Atomic
             let answer = match (&command.name[..], bad) {
                 (_, Bad::ClosesAfter(n)) if commands > n => return Ok(()),
                 (_, Bad::FallsSilentAfter(n)) if commands > n => continue,
+                (b"die", Bad::Dies) => {
+                    death.come();
+                    continue;
+                }
                 (b"connect", Bad::RefusesConnect) => Message::command("_error", 1.0, vec![Value::Null]),
                 (b"publish", _) => status("NetStream.Publish.Start"),
                 (b"play", _) => status("NetStream.Play.Start"),
@@ -230,7 +270,11 @@ const CASES: [(&str, &str); 6] = [
 ];
 
 fn suite() -> Suite {
-    let files: Vec<(String, String, String)> = CASES
+    suite_of(&CASES)
+}
+
+fn suite_of(cases: &[(&str, &str)]) -> Suite {
+    let files: Vec<(String, String, String)> = cases
         .iter()
         .map(|(id, body)| {
             let text = format!("scenario \"{id}\"\nclause rtmp/5.2/1\n\n{body}\n");
@@ -242,13 +286,18 @@ fn suite() -> Suite {
 
 /// Runs the cases against a bad server; also how long it took and how much of a flood was taken.
 fn judge(bad: Bad) -> (Result<Report, String>, Duration, u64) {
+    judge_by(&suite(), bad)
+}
+
+fn judge_by(suite: &Suite, bad: Bad) -> (Result<Report, String>, Duration, u64) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let began = Instant::now();
         let taken = Arc::default();
-        let server = Arc::new(Server { bad, dialled: AtomicU32::new(0), taken: Arc::clone(&taken) });
-        let report = run(&suite(), &Settings::default(), server, &mut |_| {}).await;
+        let dialled = AtomicU32::new(0);
+        let server = Arc::new(Server { bad, dialled, taken: Arc::clone(&taken), death: Arc::default() });
+        let report = run(suite, &Settings::default(), server, &mut |_| {}).await;
         (report, began.elapsed(), taken.load(Ordering::Relaxed))
     })
 }
@@ -326,5 +375,22 @@ fn the_same_seed_gives_the_same_words() {
                 .collect::<Vec<_>>()
         };
         assert_eq!(words(), words(), "{bad:?}");
+    }
+}
+
+#[test]
+fn who_kills_the_target_is_found() {
+    let suite = suite_of(&[
+        ("a/innocent", "reach connected\nwait 100ms\nin step"),
+        ("b/culprit", "reach connected\nwait 50ms\n> die(9, null)\nalive"),
+        ("c/late", "reach open\nwait 200ms\nother reach connected\nother in step"),
+    ]);
+    let report = judge_by(&suite, Bad::Dies).0.expect("reachable");
+    let of = |i: usize| (report.outcomes[i].case.verdict, report.outcomes[i].case.notes.join("; "));
+    assert_eq!(of(0).0, Verdict::Pass, "{}", of(0).1);
+    assert_eq!(of(1).0, Verdict::Fail, "{}", of(1).1);
+    assert_eq!(of(2).0, Verdict::Pass, "{}", of(2).1);
+    for i in 0..3 {
+        assert!(of(i).1.contains("run again alone"), "{}", of(i).1);
     }
 }
