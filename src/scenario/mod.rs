@@ -12,6 +12,7 @@ mod memory;
 mod names;
 pub mod pattern;
 mod run;
+mod runner;
 mod scope;
 mod send;
 pub mod suite;
