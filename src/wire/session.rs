@@ -549,7 +549,8 @@ impl Core {
             Message::WindowAckSize(window) => self.flow.peer_window = Some(*window),
             Message::SetPeerBandwidth { size, limit } if self.config.bandwidth => {
                 // rtmp 5.4.5: answered when the size is not the one announced last; a window that was asked for stays.
-                if self.flow.heed(*size, *limit) && self.config.acks && self.config.window.is_none() {
+                let changes = self.flow.heed(*size, *limit);
+                if changes && self.config.acks && self.config.window.is_none() {
                     self.queue(&Message::WindowAckSize(*size));
                 }
             }
