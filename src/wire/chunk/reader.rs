@@ -155,7 +155,7 @@ impl ChunkReader {
     ///
     /// # Errors
     /// When the stream cannot be read further; every later call returns the same error.
-    pub fn read<'a>(&'a mut self, input: &mut &'a [u8]) -> Result<Option<ReadEvent<'a>>, ChunkError> {
+    pub fn read<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<ReadEvent<'a>>, ChunkError> {
         Ok(match self.find(input)? {
             None => {
                 self.apply_later_size(Misread::ChunkSizeRead);
@@ -181,7 +181,7 @@ impl ChunkReader {
     ///
     /// # Errors
     /// As [`ChunkReader::read`].
-    pub fn skim<'a>(&'a mut self, input: &mut &'a [u8]) -> Result<Option<Slice<'a>>, ChunkError> {
+    pub fn skim<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Slice<'a>>, ChunkError> {
         let i = match self.current {
             Some(i) => i,
             None => match self.begin_chunk(input, true)? {
