@@ -231,6 +231,11 @@ impl Board {
         self.lock().get(name).is_some_and(|stream| stream.publisher.is_some())
     }
 
+    /// Players of this name, waiting ones included.
+    pub fn players(&self, name: &str) -> usize {
+        self.lock().get(name).map_or(0, |stream| stream.players.len())
+    }
+
     /// Begins a publication; false: the name is taken.
     pub fn publish(&self, name: &str, place: Place, mailbox: &Arc<Mailbox>, taken: Taken) -> bool {
         let mut streams = self.lock();

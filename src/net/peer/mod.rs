@@ -145,6 +145,11 @@ impl Peer {
         }
     }
 
+    /// Players of `app/name`, waiting ones included.
+    pub fn players(&self, name: &str) -> usize {
+        self.0.board.players(name)
+    }
+
     /// Sessions there are.
     pub fn sessions(&self) -> usize {
         self.0.sessions.load(Ordering::Relaxed)
