@@ -32,6 +32,9 @@ const FACTS: [(&str, bool); 13] = [
 /// What is bound from the begin.
 const GIVEN: [&str; 7] = ["name", "app", "url", "msid", "window", "sent", "received"];
 
+/// What is bound anew before each line: a name of the file's own would be lost.
+const PER_LINE: [&str; 4] = ["msid", "window", "sent", "received"];
+
 /// What scenarios may name.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
@@ -151,8 +154,16 @@ impl Checker {
             }
         }
         for (name, value) in &first.vars {
-            self.names.bind(name, Kind::of(value));
+            self.bind(name, Kind::of(value));
         }
+    }
+
+    /// Binds a name of the file's own.
+    fn bind(&mut self, name: &str, kind: Kind) -> Option<Kind> {
+        if PER_LINE.contains(&name) {
+            self.names.wrong_word(name, format!("'{name}' is given: choose another name"));
+        }
+        self.names.bind(name, kind)
     }
 
     fn unused_columns(&mut self, scenario: &Scenario) {
@@ -179,7 +190,7 @@ impl Checker {
         match &step.kind {
             StepKind::Let(name, payload) => {
                 self.names.payload(payload);
-                self.names.bind(name, Kind::Bytes);
+                self.bind(name, Kind::Bytes);
                 return;
             }
             StepKind::Wait(_) => return,
@@ -217,7 +228,7 @@ impl Checker {
         {
             self.names.wrong(format!("'repeat' runs 0 to {MAX_REPEAT} times"));
         }
-        let before = var.and_then(|name| self.names.bind(name, Kind::Value));
+        let before = var.and_then(|name| self.bind(name, Kind::Value));
         self.steps(body);
         if let Some(name) = var {
             self.names.restore(name, before);

@@ -343,7 +343,7 @@ impl Client {
     pub fn event(&mut self, event: UserControl) {
         let begins = matches!(event, UserControl::StreamBegin(_));
         if !(begins && self.faults().has(Fault::NoStreamBegin)) {
-            self.session.send(&Message::UserControl(event), misbehave::event_fields(self.faults()));
+            misbehave::event_out(self, event);
         }
     }
 

@@ -140,7 +140,6 @@ fn connect(client: &mut Client, command: &Command) {
         return respond(client, command, "_error", vec![Value::Null, information("error", code, why)]);
     }
     client.app = app;
-    misbehave::connecting(client);
     // The order of rtmp 7.2.1.1's figure.
     for message in [
         Message::WindowAckSize(WINDOW),

@@ -65,11 +65,12 @@ faults! {
     ControlOnCsid3 = "control-on-csid-3", "sends protocol control messages on chunk stream 3";
     ControlOnStream1 = "control-on-stream-1", "sends protocol control messages on message stream 1";
     EventsOnCsid3 = "events-on-csid-3", "sends user control messages on chunk stream 3";
+    EventsSplit = "events-split", "sends each user control message in two chunks";
     ChunkSizeZeroOut = "chunk-size-zero-out", "announces a chunk size of 0";
     ChunkSizeSmallOut = "chunk-size-64-out", "announces a chunk size of 64";
     ChunksLonger = "chunks-longer", "writes longer chunks than it announced";
     ChunksShorter = "chunks-shorter", "writes shorter chunks than it announced";
-    ChunksLongFromStart = "chunks-long-from-start", "writes chunks of 4096 bytes before it announces that";
+    ChunksUnannounced = "chunks-unannounced", "writes chunks of 4096 bytes and does not announce that";
     ChunksAsClient = "chunks-as-client", "writes chunks of the size that the client announced for its own";
     // rtmp 5.4: what the client says.
     ChunkSizeOneCloses = "chunk-size-small-closes", "closes when a chunk size below 128 is announced";

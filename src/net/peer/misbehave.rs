@@ -382,6 +382,9 @@ pub(super) fn announce(client: &mut Client, message: Message) {
     let faults = client.faults();
     let has = |fault| faults.has(fault);
     let size = match message {
+        Message::SetChunkSize(size) if has(Fault::ChunksUnannounced) => {
+            return write_chunks_of(client, size);
+        }
         Message::SetChunkSize(_) if has(Fault::ChunkSizeZeroOut) => 0,
         Message::SetChunkSize(_) if has(Fault::ChunkSizeSmallOut) => 64,
         Message::SetChunkSize(size) => size,
@@ -415,16 +418,17 @@ pub(super) fn announce(client: &mut Client, message: Message) {
     }
 }
 
-/// Before the answer to connect.
-pub(super) fn connecting(client: &mut Client) {
-    if client.faults().has(Fault::ChunksLongFromStart) {
-        write_chunks_of(client, CHUNK_SIZE);
+/// Sends a user control event, wrongly.
+pub(super) fn event_out(client: &mut Client, event: UserControl) {
+    let fields = Fields { csid: client.faults().has(Fault::EventsOnCsid3).then_some(3), ..Fields::default() };
+    let split = client.faults().has(Fault::EventsSplit);
+    if split {
+        client.session.send(&Message::SetChunkSize(4), Fields::default());
     }
-}
-
-/// Where user control messages go.
-pub(super) fn event_fields(faults: Faults) -> Fields {
-    Fields { csid: faults.has(Fault::EventsOnCsid3).then_some(3), ..Fields::default() }
+    client.session.send(&Message::UserControl(event), fields);
+    if split {
+        client.session.send(&Message::SetChunkSize(CHUNK_SIZE), Fields::default());
+    }
 }
 
 /// What a player gets in place of a frame.
@@ -521,4 +525,5 @@ pub(super) const ANNOUNCE_FAULTS: &[Fault] = &[
     Fault::ChunkSizeSmallOut,
     Fault::ChunksLonger,
     Fault::ChunksShorter,
+    Fault::ChunksUnannounced,
 ];
