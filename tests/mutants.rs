@@ -29,7 +29,7 @@ fn bitten<'a>(before: &'a Verdicts, after: &'a Verdicts) -> BTreeSet<&'a str> {
 }
 
 fn known(suite: &Suite) -> (Verdicts, Fingerprint) {
-    let report = judge(suite, options(""));
+    let report = judge(suite, options(&[]));
     let fingerprint = report.fingerprint.clone();
     (verdicts(report), fingerprint)
 }
@@ -43,7 +43,7 @@ fn each_bite_is_felt() {
         let own = suite.only(|id| scenario_of(id) == scenario.id);
         for fault in &scenario.bites {
             // A server of its own: what another scenario killed is no catch.
-            let after = verdicts(judge_known(&own, options(fault), &fingerprint));
+            let after = verdicts(judge_known(&own, options(&[fault]), &fingerprint));
             if bitten(&before, &after).is_empty() {
                 let is: BTreeSet<&str> = after.values().map(|verdict| verdict.name()).collect();
                 wrong.push_str(&format!("\n{} does not see {fault}: {is:?} with it", scenario.id));
@@ -76,7 +76,7 @@ fn rewritten_times_and_batches_fail_nothing() {
     let rows = suite().only(|id| id.starts_with("chunk/") || id.starts_with("relay/"));
     let (_, fingerprint) = known(&rows);
     for fault in ["times-smoothed", "times-stretched", "times-31-bit", "batching"] {
-        let after = verdicts(judge_known(&rows, options(fault), &fingerprint));
+        let after = verdicts(judge_known(&rows, options(&[fault]), &fingerprint));
         let found: Vec<_> = after.iter().filter(|(_, verdict)| **verdict >= Verdict::Blocked).collect();
         assert!(found.is_empty(), "{fault}: {found:?}");
     }
@@ -94,7 +94,7 @@ fn the_matrix_on_demand() {
         let mut seen = Vec::new();
         for scenario in suite.scenarios() {
             let own = suite.only(|id| scenario_of(id) == scenario.id);
-            let after = verdicts(judge_known(&own, options(fault), &fingerprint));
+            let after = verdicts(judge_known(&own, options(&[fault]), &fingerprint));
             if !bitten(&before, &after).is_empty() {
                 seen.push(scenario.id.clone());
             }

@@ -5,37 +5,36 @@ mod simulated;
 use std::collections::BTreeMap;
 
 use rtmp_bench::record::{Case, Verdict};
-use rtmp_bench::scenario::ast::Scenario;
-use rtmp_bench::scenario::suite::Suite;
-use simulated::{judge, obliging, suite};
+use rtmp_bench::scenario::ast::{Fact, Scenario};
+use rtmp_bench::scenario::suite::Report;
+use simulated::{judge, judge_known, options, suite};
 
 /// What the reference server cannot be, whatever it is asked.
 const NEVER: [&str; 7] =
     ["vod", "pid", "one-shot", "taken=close", "missing=close", "streams=one", "relay=remux"];
 
-/// The needs of a scenario that the default server does not meet.
-fn needs(scenario: &Scenario) -> Vec<(String, String)> {
-    let pair =
-        |need: &rtmp_bench::scenario::ast::Fact| (need.name.clone(), need.value.clone().unwrap_or_default());
-    scenario.needs.iter().map(pair).collect()
+/// The needs of a scenario, as its file says them.
+fn needs(scenario: &Scenario) -> Vec<String> {
+    let word = |need: &Fact| match &need.value {
+        Some(value) => format!("{}={value}", need.name),
+        None => need.name.clone(),
+    };
+    scenario.needs.iter().map(word).collect()
 }
 
 #[test]
 fn each_passes_against_the_reference_server() {
     let suite = suite();
-    let mut by_needs: BTreeMap<Vec<(String, String)>, Vec<String>> = BTreeMap::new();
+    let mut by_needs: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
     for scenario in suite.scenarios() {
         by_needs.entry(needs(&scenario)).or_default().push(scenario.id.clone());
     }
     let mut wrong = String::new();
     for (needs, ids) in by_needs {
         let some = suite.only(|id| ids.iter().any(|of| of == id.split(':').next().unwrap_or(id)));
-        let pairs: Vec<(&str, &str)> =
-            needs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let report = judge(&some, obliging(&pairs));
-        let never = needs.iter().any(|(name, value)| {
-            NEVER.contains(&name.as_str()) || NEVER.contains(&format!("{name}={value}").as_str())
-        });
+        let words: Vec<&str> = needs.iter().map(String::as_str).collect();
+        let report = judge(&some, options(&words));
+        let never = words.iter().any(|need| NEVER.contains(need));
         for outcome in report.outcomes {
             let case = outcome.case;
             let fine = matches!(case.verdict, Verdict::Pass | Verdict::Info)
@@ -63,10 +62,11 @@ fn explain(case: &Case) -> String {
 #[test]
 fn each_gives_the_same_words_twice() {
     let suite = suite();
-    let words = |suite: &Suite| {
-        let report = judge(suite, obliging(&[]));
+    let words = |report: Report| {
         let word = |case: Case| (case.id, case.verdict, case.branch, case.why);
         report.outcomes.into_iter().map(|outcome| word(outcome.case)).collect::<Vec<_>>()
     };
-    assert_eq!(words(&suite), words(&suite));
+    let first = judge(&suite, options(&[]));
+    let second = judge_known(&suite, options(&[]), &first.fingerprint);
+    assert_eq!(words(first), words(second));
 }

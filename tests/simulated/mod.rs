@@ -20,23 +20,15 @@ pub fn suite() -> Suite {
     }
 }
 
-/// A reference server with one misbehaviour.
-pub fn options(fault: &str) -> Options {
+/// A reference server with these misbehaviours, or that is as these needs ask; most needs it meets by default.
+pub fn options(words: &[&str]) -> Options {
     let mut options = Options::default();
-    if let Ok(fault) = fault.parse::<AnyFault>() {
-        options.add(fault);
-    }
-    options
-}
-
-/// What a need asks of the server that it does otherwise by default.
-pub fn obliging(needs: &[(&str, &str)]) -> Options {
-    let mut options = Options::default();
-    for need in needs {
-        match need {
-            ("missing", "refuse") => options.missing = Missing::Refuse,
-            ("taken", "takeover") => options.taken = Taken::Takeover,
-            _ => {}
+    for word in words {
+        match (*word, word.parse::<AnyFault>()) {
+            ("missing=refuse", _) => options.missing = Missing::Refuse,
+            ("taken=takeover", _) => options.taken = Taken::Takeover,
+            (_, Ok(fault)) => options.add(fault),
+            (_, Err(_)) => {}
         }
     }
     options
@@ -51,7 +43,6 @@ pub fn judge(suite: &Suite, options: Options) -> Report {
 }
 
 /// Runs against a server of which everything is known.
-#[allow(dead_code)]
 pub fn judge_known(suite: &Suite, options: Options, fingerprint: &Fingerprint) -> Report {
     simulated(async {
         let peer = Arc::new(Peer::new(options));
