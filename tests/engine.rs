@@ -384,3 +384,91 @@ fn what_did_not_run_is_told() {
         assert_eq!((verdicts, told), (want.to_vec(), 3));
     }
 }
+
+/// Steps against the reference server, and the verdict.
+const AGAINST_THE_PEER: [(&str, &str, Verdict); 17] = [
+    (
+        "by hand",
+        "reach open\n> C0 3\n> C1 time=7\nexpect < S2 echo time=7\n> C2\nreach connected\nin step",
+        Verdict::Pass,
+    ),
+    (
+        "another echo",
+        "reach open\n> C0 3\n> C1 random=fill(9, 1)\nexpect < S2 random=fill(9, 1)",
+        Verdict::Pass,
+    ),
+    (
+        "no such echo",
+        "reach open\n> C0 3\n> C1 random=fill(9, 1)\nexpect < S2 random=fill(8, 1)",
+        Verdict::Fail,
+    ),
+    (
+        "signed 0",
+        "reach open\n> C0 3\n> C1 digest=client schema=0\nexpect < S1 digest=server schema=0\nexpect < S2 digest=server",
+        Verdict::Pass,
+    ),
+    (
+        "signed 1",
+        "reach open\n> C0 3\n> C1 digest=client schema=1\nexpect < S1 digest=server schema=1\n> C2 signed\nreach connected",
+        Verdict::Pass,
+    ),
+    ("unsigned", "reach open\n> C0 3\n> C1\nexpect < S1 digest=server", Verdict::Fail),
+    ("signed by the session", "reach connected signed=1\nexpect < S2 digest=server\nin step", Verdict::Pass),
+    ("in step before connect", "reach handshaken\nin step", Verdict::Pass),
+    ("half-close", "reach connected\nhalf-close\nexpect < closed within close", Verdict::Pass),
+    ("reset", "reach connected\nreset\nalive", Verdict::Pass),
+    (
+        "stuck",
+        "play reach playing\npub reach publishing\nplay stop reading\nrepeat 400 as i { pub > audio aac.frame(60000) ts=$i }\npub in step",
+        Verdict::Pass,
+    ),
+    ("again", "reach publishing\nclose\nexpect again reach publishing\nin step", Verdict::Pass),
+    ("a second stream", "reach publishing\nreach publishing \"{name}-2\"\nin step", Verdict::Pass),
+    ("taken", "a reach publishing\nb reach publishing\nalive", Verdict::Blocked),
+    (
+        "together",
+        "reach connected\ntogether {\n > createStream(20, null)\n > createStream(21, null)\n}\nexpect < _result(20, ...)\nexpect < _result(21, ...)",
+        Verdict::Pass,
+    ),
+    (
+        "pieces",
+        "reach created\n> createStream(20, null) split random gap 1ms\nexpect < _result(20, ...)\n> createStream(21, null) split 1,5 gap 1ms\nexpect < _result(21, ...)",
+        Verdict::Pass,
+    ),
+    (
+        "aggregates are frames",
+        "pub reach publishing\nplay reach playing\npub > aggregate { audio aac.frame(30) ts=0 ; audio aac.frame(31) ts=20 } ts=40\nrelayed pub to play spacing",
+        Verdict::Pass,
+    ),
+];
+
+#[test]
+fn forms_against_the_reference_server() {
+    let file = |(name, steps, _): &(&str, &str, Verdict)| {
+        let text = format!("scenario \"x\"\nclause {}\n\n{steps}\n", clause(Level::Must));
+        (name.replace(' ', "-"), format!("{name}.scn"), text)
+    };
+    let files: Vec<_> = AGAINST_THE_PEER.iter().map(file).collect();
+    let suite = Suite::parse(&files, Clauses::built_in()).unwrap_or_else(|errors| panic!("{errors}"));
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let report = runtime.block_on(async {
+        let peer = std::sync::Arc::new(rtmp_bench::net::peer::Peer::new(Default::default()));
+        run(&suite, &Settings::default(), peer, &mut |_| {}).await.expect("reachable")
+    });
+    assert_eq!(report.fingerprint.facts.iter().filter(|fact| *fact == "relay=passthrough").count(), 1);
+    let mut wrong = Vec::new();
+    for (name, _, verdict) in AGAINST_THE_PEER {
+        let id = name.replace(' ', "-");
+        let case = &report.outcomes.iter().find(|outcome| outcome.case.id == id).expect(name).case;
+        if case.verdict != verdict {
+            wrong.push(format!(
+                "{name}: {} instead of {}: {}",
+                case.verdict.name(),
+                verdict.name(),
+                case.why
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
