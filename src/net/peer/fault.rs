@@ -132,7 +132,7 @@ faults! {
     // What players get.
     TimesSmoothed = "times-smoothed", "a step of more than 250 ms is relayed as 10 ms";
     TimesShifted = "times-stretched", "times are relayed 1 % too long";
-    Batching = "batching", "media is relayed eight messages at a time";
+    Batching = "batching", "media is relayed nine messages at a time";
     RelayDrops = "relay-drops", "every seventh audio or video message does not come to players";
     RelayDoubles = "relay-doubles", "every seventh audio or video message comes twice to players";
     RelaySwaps = "relay-swaps", "every seventh and eighth audio or video message change places";

@@ -470,7 +470,7 @@ pub(super) fn relay(client: &mut Client, frame: Frame) -> Vec<Frame> {
     }
     if has(Fault::Batching) {
         client.wrong.batch.push_back(frame);
-        let whole = client.wrong.batch.len() >= 8;
+        let whole = client.wrong.batch.len() >= 9;
         return if whole { client.wrong.batch.drain(..).collect() } else { Vec::new() };
     }
     vec![frame]
