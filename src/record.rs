@@ -1,6 +1,7 @@
 //! What a run found: plain data, saved as JSON. Units stand in the fields' names; "no data" is absent, never 0.
 
 pub mod inspect;
+pub mod replay;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,9 @@ pub struct Record {
     /// What `inspect` found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inspect: Option<inspect::Inspect>,
+    /// What `replay` did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<replay::Replay>,
 }
 
 /// The program.

@@ -7,6 +7,7 @@ pub mod anonymise;
 pub mod frame;
 mod media;
 pub mod pcap;
+pub mod replay;
 pub mod script;
 pub mod secrets;
 pub mod session;

@@ -34,6 +34,7 @@ impl Envelope {
             outcome,
             test: None,
             inspect: None,
+            replay: None,
         }
     }
 }

@@ -11,6 +11,7 @@ mod embedded;
 mod envelope;
 mod inspect;
 mod output;
+mod replay;
 mod serve;
 mod test;
 
@@ -75,6 +76,7 @@ struct Cli {
 enum Verb {
     Check(check::CheckArgs),
     Inspect(inspect::InspectArgs),
+    Replay(replay::ReplayArgs),
     Serve(serve::ServeArgs),
     Test(test::TestArgs),
 }
@@ -86,6 +88,7 @@ pub fn main() -> ExitCode {
     let result: Result<Exit, Failure> = match cli.verb {
         Verb::Check(args) => check::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
+        Verb::Replay(args) => replay::run(&args),
         Verb::Serve(args) => serve::run(&args),
         Verb::Test(args) => test::run(&args),
     };

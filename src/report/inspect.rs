@@ -141,19 +141,19 @@ fn list(t: &mut String, what: &str, items: &[String]) {
     let _ = writeln!(t, "      {what}: {}{more}", items[..items.len().min(SHOWN)].join(", "));
 }
 
-fn count(n: u64, what: &str) -> String {
+pub(super) fn count(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Text from a peer without what a terminal would obey.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect()
 }
 
 /// The name of a message type, as the specification has it.
-fn type_name(id: u8) -> String {
+pub(super) fn type_name(id: u8) -> String {
     match id {
         1 => "SetChunkSize",
         2 => "Abort",

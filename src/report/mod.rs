@@ -3,4 +3,5 @@
 pub mod inspect;
 pub mod junit;
 pub mod probe;
+pub mod replay;
 pub mod table;

@@ -1,0 +1,432 @@
+//! One session sent again: each step when it is due and its answers are there, with what the target calls things by.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bstr::{BStr, ByteSlice};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::ears::Ears;
+use super::line::{Limit, Line, Stop};
+use super::pace::{Clock, LONGEST_PAUSE, Pace};
+use super::recording::{Act, Kind, Recording, Step, Stream, is_media};
+use super::verify::Watcher;
+use super::{Names, Phase, Settings, shown};
+use crate::net::conn::Dial;
+use crate::net::relay;
+use crate::record::replay::{End, Mapped, Session};
+use crate::wire::amf0::Value;
+use crate::wire::message::{Command, Message, UserControl, type_id};
+use crate::wire::session::{Config, Event, Fields, Goal};
+
+/// How long an answer that all else stands on may take.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// After the last message: how long nothing more comes before the session ends.
+const QUIET: Duration = Duration::from_secs(1);
+/// After the last message: how long a session is held open where the recording has no time.
+const HELD: Duration = Duration::from_secs(10);
+
+/// What is the same for all sessions of a copy.
+pub struct Stage {
+    /// As asked for.
+    pub settings: Settings,
+    /// To the target.
+    pub dial: Arc<dyn Dial>,
+    /// What streams are called.
+    pub names: Names,
+    /// When everything must end.
+    pub limit: Limit,
+    /// The how manieth copy.
+    pub copy: u32,
+}
+
+impl Stage {
+    /// Sends the recording and tells what became of it. `phase` tells the other sessions how far this one is.
+    pub async fn perform(&self, recording: &Recording, phase: &watch::Sender<Phase>) -> Session {
+        let mut record = self.blank(recording);
+        match self.dial.dial().await {
+            Ok(io) => {
+                let performance = Performance {
+                    stage: self,
+                    recording,
+                    line: Line::new(io, self.config(recording), self.limit.clone()),
+                    ears: Ears::new(recording),
+                    clock: Clock::new(self.settings.pace),
+                    watchers: Vec::new(),
+                    phase,
+                };
+                performance.run(&mut record).await;
+            }
+            Err(e) => (record.end, record.why) = (End::Unreachable, Some(format!("no connection: {e}"))),
+        }
+        record
+    }
+
+    /// The record of a session that has not begun.
+    pub fn blank(&self, recording: &Recording) -> Session {
+        let names = recording.names.iter().filter_map(|name| {
+            let (recorded, target) = (name.to_string(), self.names.of(name.as_bstr())?.to_string());
+            let mask = |name: &str| shown(name, self.settings.show_secrets);
+            Some(Mapped { recorded: mask(&recorded), target: mask(&target) })
+        });
+        Session {
+            key: recording.key.clone(),
+            copy: self.copy,
+            role: recording.role.clone(),
+            names: names.collect(),
+            recorded: recording.came.clone(),
+            notes: recording
+                .passed_over
+                .iter()
+                .map(|(what, n)| format!("not sent again: {n} {what}"))
+                .collect(),
+            ..Session::default()
+        }
+    }
+
+    fn config(&self, recording: &Recording) -> Config {
+        let app = self.settings.app.clone().unwrap_or_else(|| recording.app.to_string());
+        Config {
+            tc_url: format!("rtmp://{}/{app}", self.settings.address),
+            app,
+            digest: recording.digest,
+            chunk_size: self.settings.chunk_size,
+            ..Config::default()
+        }
+    }
+}
+
+/// What a session is at.
+struct Performance<'a> {
+    stage: &'a Stage,
+    recording: &'a Recording,
+    line: Line,
+    ears: Ears<'a>,
+    clock: Clock,
+    /// With the call that publishes.
+    watchers: Vec<(usize, Watcher)>,
+    phase: &'a watch::Sender<Phase>,
+}
+
+/// Why a session ends before its time.
+#[derive(Debug)]
+enum Broken {
+    Stop(Stop),
+    Refused(String),
+}
+
+impl From<Stop> for Broken {
+    fn from(stop: Stop) -> Broken {
+        Broken::Stop(stop)
+    }
+}
+
+impl Performance<'_> {
+    async fn run(mut self, record: &mut Session) {
+        let result = self.play_all(record).await;
+        let refused = self.ears.refusal();
+        (record.end, record.why) = match (result, refused) {
+            (Ok(()), None) => (End::Done, None),
+            (Ok(()), Some(why)) | (Err(Broken::Refused(why)), _) => (End::Refused, Some(why)),
+            (Err(Broken::Stop(Stop::Closed(_))), Some(why)) => (End::Refused, Some(why)),
+            (Err(Broken::Stop(Stop::Closed(why))), None) => {
+                let end = if self.line.received() == 0 { End::Unreachable } else { End::Closed };
+                (end, Some(why))
+            }
+            (Err(Broken::Stop(Stop::Late)), _) => (End::Late, Some(Stop::Late.to_string())),
+            (Err(Broken::Stop(Stop::Interrupted)), _) => (End::Interrupted, None),
+        };
+        record.sent.bytes = self.line.sent;
+        record.received.bytes = self.line.received();
+        let show = self.stage.settings.show_secrets;
+        let Performance { line, mut ears, watchers, .. } = self;
+        line.close(&mut |event| ears.hear(event)).await;
+        for (_, watcher) in watchers {
+            record.verify.push(watcher.finish(|name| shown(name, show)).await);
+        }
+        ears.into_record(record);
+    }
+
+    async fn turn(&mut self, until: Instant) -> Result<bool, Stop> {
+        let ears = &mut self.ears;
+        self.line.turn(until, &mut |event| ears.hear(event)).await
+    }
+
+    async fn play_all(&mut self, record: &mut Session) -> Result<(), Broken> {
+        self.shake_hands().await?;
+        let (steps, body) = (&self.recording.steps, self.recording.body());
+        self.clock = Clock::new(self.stage.settings.pace);
+        for step in &steps[..body.end] {
+            self.step(step, 0, record).await?;
+        }
+        let (begin, length) = span(&steps[body.clone()]);
+        for round in 1..self.stage.settings.loops {
+            let Some(first) = steps.get(body.start) else { break };
+            self.clock.rewind(first.time);
+            for step in steps[body.clone()].iter().filter(|s| is_media(s.header.type_id)) {
+                // What stood before the first frame, such as headers at time 0, does not go back behind the last.
+                let late = step.header.timestamp.wrapping_sub(begin).cast_signed() < 0;
+                let from = if late { begin.wrapping_sub(step.header.timestamp) } else { 0 };
+                self.step(step, from.wrapping_add(length.wrapping_mul(round)), record).await?;
+            }
+        }
+        self.drain().await?;
+        for step in &steps[body.end..] {
+            self.step(step, 0, record).await?;
+        }
+        self.phase.send_replace(Phase::Started);
+        self.hold().await
+    }
+
+    async fn shake_hands(&mut self) -> Result<(), Broken> {
+        let until = Instant::now() + ANSWER_TIME;
+        let now = self.line.now();
+        self.line.session.pursue(now, Goal::Handshaken);
+        while self.line.session.reached() < Goal::Handshaken {
+            if let Some(why) = self.ears.unspeakable.take() {
+                return Err(Broken::Refused(why));
+            }
+            if !self.turn(until).await? || Instant::now() > until {
+                let why = format!("no handshake within {ANSWER_TIME:?}");
+                return Err(Broken::Stop(Stop::Closed(why)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one message, `later` milliseconds later than its timestamp says.
+    async fn step(&mut self, step: &Step, later: u32, record: &mut Session) -> Result<(), Broken> {
+        for &call in &step.after {
+            self.answered(call, step).await?;
+        }
+        let timestamp = step.header.timestamp.wrapping_add(later);
+        let stamp = matches!(step.header.type_id, type_id::AUDIO | type_id::VIDEO | type_id::AGGREGATE);
+        let due = self.clock.due(step.time, stamp.then_some(timestamp));
+        while Instant::now() < due {
+            if !self.turn(due).await? {
+                break;
+            }
+        }
+        if let Act::Call(_, call) = step.act
+            && self.recording.calls[call].kind == Kind::Publish
+        {
+            self.watch(step, call).await;
+        }
+        if let Act::Reply(_, Some(to)) = step.act {
+            let until = Instant::now() + QUIET;
+            while self.ears.call_like(to).is_none() && self.turn(until).await? && Instant::now() < until {}
+        }
+        let Some(message) = self.message(step, record) else { return Ok(()) };
+        self.send(&message, step, timestamp, record).await
+    }
+
+    async fn send(
+        &mut self,
+        message: &Message,
+        step: &Step,
+        timestamp: u32,
+        record: &mut Session,
+    ) -> Result<(), Broken> {
+        let msid = self.ears.msid(step.stream);
+        if let Act::Call(_, call) = step.act {
+            self.ears.asked(call, msid);
+        }
+        let mut frames = Vec::new();
+        relay::frames_of(&step.header, &step.payload, 0, &mut frames);
+        if !frames.is_empty() {
+            for (call, watcher) in &self.watchers {
+                if self.recording.calls[*call].stream == step.stream {
+                    watcher.sent(&step.header, &step.payload);
+                }
+            }
+        }
+        let fields =
+            Fields { csid: Some(step.header.csid), timestamp: Some(timestamp), msid: Some(msid), fmt: None };
+        self.line.session.send(message, fields);
+        *record.sent.messages.entry(step.header.type_id).or_default() += 1;
+        record.sent.frames += frames.len() as u64;
+        let ears = &mut self.ears;
+        Ok(self.line.flush(&mut |event| ears.hear(event)).await?)
+    }
+
+    /// Waits until the target answered a call.
+    async fn answered(&mut self, call: usize, step: &Step) -> Result<(), Broken> {
+        let (recorded, until) = (&self.recording.calls[call], Instant::now() + ANSWER_TIME);
+        let mut waited = false;
+        while !self.ears.is_settled(call) {
+            waited = true;
+            if !self.turn(until).await? || Instant::now() > until {
+                // A player may be answered by media alone, or only once there is some.
+                if recorded.kind == Kind::Play {
+                    break;
+                }
+                return Err(Broken::Refused(format!(
+                    "{} was not answered within {ANSWER_TIME:?}",
+                    recorded.name
+                )));
+            }
+        }
+        if let Some(why) = self.ears.refusal() {
+            return Err(Broken::Refused(why));
+        }
+        if waited {
+            self.clock.set(recorded.answered_at.unwrap_or(step.time));
+        }
+        if matches!(recorded.kind, Kind::Publish | Kind::Play) {
+            self.phase.send_replace(Phase::Started);
+            self.watch_late(call).await;
+        }
+        Ok(())
+    }
+
+    /// Has a player wait on the name that is about to be published, unless the recorded server refused that.
+    async fn watch(&mut self, step: &Step, call: usize) {
+        if !self.stage.settings.verify || self.recording.calls[call].refused {
+            return;
+        }
+        let Some(name) = published(step).and_then(|name| self.stage.names.of(name)) else { return };
+        let config = Config {
+            name: name.to_string(),
+            chunk_size: None,
+            digest: None,
+            ..self.stage.config(self.recording)
+        };
+        let watcher = Watcher::start(self.stage.dial.clone(), config, self.stage.limit.clone());
+        // A refusal is looked at when the stream is there.
+        let _ = watcher.ready().await;
+        self.watchers.push((call, watcher));
+    }
+
+    /// Where a player cannot wait for a stream it joins as soon as there is one, before the first frame.
+    async fn watch_late(&mut self, call: usize) {
+        let Some(at) = self.watchers.iter().position(|(of, w)| *of == call && w.may_try_again()) else {
+            return;
+        };
+        let (_, refused) = self.watchers.swap_remove(at);
+        let watcher = refused.again();
+        let _ = watcher.ready().await;
+        self.watchers.push((call, watcher));
+    }
+
+    /// Waits until the players have all that was published, before the stream is taken away.
+    async fn drain(&mut self) -> Result<(), Stop> {
+        for (_, watcher) in &self.watchers {
+            while let Some(until) = watcher.drained_at() {
+                let (line, ears) = (&mut self.line, &mut self.ears);
+                let mut hear = |event: Event<'_>| ears.hear(event);
+                tokio::select! {
+                    turned = line.turn(until, &mut hear) => if !turned? { break },
+                    () = watcher.arrival() => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// After the last message: as long as the recording went on, or until nothing more is to be expected.
+    async fn hold(&mut self) -> Result<(), Broken> {
+        let (recording, pace) = (self.recording, self.stage.settings.pace);
+        let last = recording.steps.last().map_or(recording.span.0, |s| s.time);
+        let rest = recording.span.1.since(last).min(LONGEST_PAUSE);
+        let timed = matches!(pace, Pace::Capture(_));
+        let end = Instant::now() + if timed { pace.pause(rest) } else { rest.max(HELD) };
+        loop {
+            let quiet = if self.ears.is_complete() { QUIET / 4 } else { QUIET };
+            let until = if timed { end } else { end.min(Instant::now() + quiet) };
+            match self.turn(until).await {
+                Ok(true) if Instant::now() < end => {}
+                Ok(_) => return Ok(()),
+                // Everything was sent: that the target ends it now is a server's way.
+                Err(Stop::Closed(_)) => return Ok(()),
+                Err(stop) => return Err(stop.into()),
+            }
+        }
+    }
+
+    /// The message as the target is to get it; `None`: it is not sent.
+    fn message(&mut self, step: &Step, record: &mut Session) -> Option<Message> {
+        let plain = || Message::Unknown { type_id: step.header.type_id, payload: step.payload.clone() };
+        match &step.act {
+            Act::Plain => Some(plain()),
+            Act::ChunkSize(size) => {
+                // rtmp 5.4.1: at least 1, and the first bit is zero.
+                let legal = (1..=0x7FFF_FFFF).contains(size);
+                (self.stage.settings.chunk_size.is_none() && legal).then_some(Message::SetChunkSize(*size))
+            }
+            Act::BufferLength(stream, ms) => {
+                let msid = self.ears.msid(*stream);
+                Some(Message::UserControl(UserControl::SetBufferLength { msid, ms: *ms }))
+            }
+            Act::Call(command, call) => {
+                let mut adapted = command.clone();
+                self.adapt(&mut adapted, *call);
+                Some(if adapted == *command { plain() } else { Message::Command(adapted) })
+            }
+            Act::Reply(command, to) => {
+                let recorded = to.and_then(|to| self.recording.server_calls.get(to));
+                let Some(target) = to.and_then(|to| self.ears.call_like(to)) else {
+                    let what = recorded.map_or("a call that was not recorded", |call| &call.name);
+                    record.notes.push(format!("not sent: the client's answer to {what}"));
+                    return None;
+                };
+                record.calls.extend(recorded.map(|call| Mapped { recorded: call.id, target }));
+                Some(Message::Command(Command { transaction_id: Some(target), ..command.clone() }))
+            }
+        }
+    }
+
+    /// Puts the target's app, URL, names and stream ids in.
+    fn adapt(&self, command: &mut Command, call: usize) {
+        let Config { app, tc_url, .. } = self.stage.config(self.recording);
+        let names = &self.stage.names;
+        match command.args.as_mut_slice() {
+            [Value::Object(fields), ..] if self.recording.calls[call].kind == Kind::Connect => {
+                for (name, value) in fields {
+                    // swfUrl and pageUrl of some clients are the same URL again.
+                    let is_url = value.as_text().is_some_and(|text| text == self.recording.tc_url);
+                    if name == "app" {
+                        *value = app.as_str().into();
+                    } else if name == "tcUrl" || (is_url && !self.recording.tc_url.is_empty()) {
+                        *value = tc_url.as_str().into();
+                    }
+                }
+            }
+            [_, Value::String(text) | Value::LongString(text), ..] => {
+                if let Some(name) = names.of(BStr::new(text)) {
+                    *text = name;
+                }
+            }
+            [_, Value::Number(id), ..] => {
+                if let Some(Stream::Of(stream)) = self.recording.calls[call].deletes {
+                    *id = f64::from(self.ears.msid(Stream::Of(stream)));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The name that a step publishes.
+fn published(step: &Step) -> Option<&BStr> {
+    match &step.act {
+        Act::Call(command, _) => command.args.get(1).and_then(Value::as_text),
+        _ => None,
+    }
+}
+
+/// The first frame's time, and how long one round of the media is, in milliseconds: up to where the next frame would be.
+fn span(body: &[Step]) -> (u32, u32) {
+    let mut frames = Vec::new();
+    body.iter().for_each(|s| relay::frames_of(&s.header, &s.payload, 0, &mut frames));
+    let Some(first) = frames.first().map(|f| f.timestamp) else { return (0, 0) };
+    let since = |stamp: u32| stamp.wrapping_sub(first).cast_signed().max(0) as u32;
+    let mut step = 1;
+    for kind in [type_id::AUDIO, type_id::VIDEO] {
+        let stamps: Vec<u32> =
+            frames.iter().filter(|f| f.type_id == kind).map(|f| since(f.timestamp)).collect();
+        let last = stamps.iter().max().copied().unwrap_or(0);
+        step = step.max(last / (stamps.len().max(2) as u32 - 1));
+    }
+    (first, frames.iter().map(|f| since(f.timestamp)).max().unwrap_or(0) + step)
+}

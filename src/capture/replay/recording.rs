@@ -1,0 +1,457 @@
+//! The client's side of a recorded session as steps: what was sent, on which stream, and which answers had come before.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use bstr::{BStr, BString, ByteSlice};
+use bytes::Bytes;
+
+use super::answer::Answer;
+use crate::capture::session::{Heard, Watch};
+use crate::capture::stream::{Connection, Direction};
+use crate::record::inspect;
+use crate::wire::amf0::Value;
+use crate::wire::chunk::MessageHeader;
+use crate::wire::handshake::{Schema, Signer};
+use crate::wire::message::{Command, Message, UserControl, type_id};
+use crate::wire::session::{Goal, start_answered};
+use crate::wire::time::Time;
+
+/// Bytes that are kept of all recorded sessions together, at most.
+pub const MAX_KEPT: usize = 512 << 20;
+/// What a message counts for beside its payload.
+const STEP: usize = size_of::<Step>();
+/// Commands whose first argument behind the command object is a stream's name.
+const NAMED: [&[u8]; 8] = [
+    b"publish",
+    b"play",
+    b"releaseStream",
+    b"FCPublish",
+    b"FCUnpublish",
+    b"FCSubscribe",
+    b"FCUnsubscribe",
+    b"getStreamLength",
+];
+
+/// A recorded session.
+#[derive(Debug)]
+pub struct Recording {
+    /// As `inspect` names it.
+    pub key: String,
+    /// As `inspect` says.
+    pub role: String,
+    /// When it began and ended, on the capture's clock.
+    pub span: (Time, Time),
+    /// How C1 was signed.
+    pub digest: Option<Schema>,
+    /// What the client sent, in order.
+    pub steps: Vec<Step>,
+    /// The client's calls.
+    pub calls: Vec<Call>,
+    /// The server's statuses, in order.
+    pub statuses: Vec<String>,
+    /// The server's own calls, in order.
+    pub server_calls: Vec<Answer>,
+    /// What the server sent, by type.
+    pub came: BTreeMap<u8, u64>,
+    /// Where and why the client's side cannot be followed further.
+    pub hole: Option<String>,
+    /// Stream names, in the order in which they were first said, with their queries.
+    pub names: Vec<BString>,
+    /// `app` of connect.
+    pub app: BString,
+    /// `tcUrl` of connect.
+    pub tc_url: BString,
+    /// What is not sent again, and how often it was there.
+    pub passed_over: BTreeMap<&'static str, u64>,
+    /// Stream ids as the recorded server gave them, with the call that made each.
+    pub streams: Vec<(u32, usize)>,
+    /// Whether the server's side was recorded at all.
+    pub server_spoke: bool,
+}
+
+/// One message of the client.
+#[derive(Debug)]
+pub struct Step {
+    /// When it was complete, on the capture's clock.
+    pub time: Time,
+    /// As recorded.
+    pub header: MessageHeader,
+    /// As recorded.
+    pub payload: Bytes,
+    /// On which stream it goes.
+    pub stream: Stream,
+    /// How it is sent.
+    pub act: Act,
+    /// Calls whose answers must be there before.
+    pub after: Vec<usize>,
+}
+
+/// A message stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Of this id, whatever the target says.
+    Id(u32),
+    /// The one that this call of createStream makes.
+    Of(usize),
+}
+
+/// How a message is sent.
+#[derive(Debug)]
+pub enum Act {
+    /// As it is.
+    Plain,
+    /// A command; the number of its call.
+    Call(Command, usize),
+    /// The client's answer to this of the server's calls; `None`: the recording does not show which.
+    Reply(Command, Option<usize>),
+    /// Only where the recorded chunk sizes are asked for.
+    ChunkSize(u32),
+    /// Set Buffer Length of a stream, in milliseconds.
+    BufferLength(Stream, u32),
+}
+
+/// One call of the client.
+#[derive(Debug)]
+pub struct Call {
+    /// The command.
+    pub name: String,
+    /// Its transaction id.
+    pub id: f64,
+    /// What it is to the session.
+    pub kind: Kind,
+    /// The stream it was made on.
+    pub stream: Stream,
+    /// `_result` or `_error`.
+    pub reply: Option<Answer>,
+    /// When the answer that counts came.
+    pub answered_at: Option<Time>,
+    /// Whether what it asked for was refused.
+    pub refused: bool,
+    /// The stream that deleteStream names by its number.
+    pub deletes: Option<Stream>,
+}
+
+/// What a call is to the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// All else stands on its answer.
+    Connect,
+    /// Its answer is a stream id.
+    Create,
+    /// Media waits for its answer.
+    Publish,
+    /// Its answer or media shows that it was granted.
+    Play,
+    /// Anything else.
+    Other,
+}
+
+impl Kind {
+    fn of(name: &[u8]) -> Kind {
+        match name {
+            b"connect" => Kind::Connect,
+            b"createStream" => Kind::Create,
+            b"publish" => Kind::Publish,
+            b"play" => Kind::Play,
+            _ => Kind::Other,
+        }
+    }
+
+    /// The goal that a status confirms or refuses.
+    pub fn goal(self) -> Option<Goal> {
+        match self {
+            Kind::Publish => Some(Goal::Publishing),
+            Kind::Play => Some(Goal::Playing),
+            _ => None,
+        }
+    }
+}
+
+/// Whether messages of this type are media or go with it: they are what `--loop` repeats.
+pub fn is_media(type_id: u8) -> bool {
+    matches!(
+        type_id,
+        type_id::AUDIO | type_id::VIDEO | type_id::AGGREGATE | type_id::DATA_AMF0 | type_id::DATA_AMF3
+    )
+}
+
+impl Recording {
+    /// The steps from the first audio or video message to the last.
+    pub fn body(&self) -> Range<usize> {
+        let is = |s: &Step| matches!(s.header.type_id, type_id::AUDIO | type_id::VIDEO | type_id::AGGREGATE);
+        let first = self.steps.iter().position(is).unwrap_or(self.steps.len());
+        first..self.steps.iter().rposition(is).map_or(first, |last| last + 1)
+    }
+}
+
+/// Collects sessions while a capture is read: all of them, or the one of a key.
+#[derive(Debug, Default)]
+pub struct Collector {
+    only: Option<String>,
+    all: HashMap<u64, Draft>,
+    kept: usize,
+}
+
+/// A recording that is being made.
+#[derive(Debug, Default)]
+struct Draft {
+    digest: Option<Schema>,
+    steps: Vec<Step>,
+    calls: Vec<Call>,
+    statuses: Vec<String>,
+    server_calls: Vec<Answer>,
+    hole: Option<String>,
+    names: Vec<BString>,
+    app: BString,
+    tc_url: BString,
+    passed_over: BTreeMap<&'static str, u64>,
+    /// As of [`Recording`]; an id that was given again stands for the later call.
+    streams: Vec<(u32, usize)>,
+    /// Answers that came since the client's last message.
+    came: Vec<usize>,
+    server_spoke: bool,
+}
+
+impl Collector {
+    /// `only`: the key of a session, or the number of its TCP connection.
+    pub fn new(only: Option<String>) -> Collector {
+        Collector { only, ..Collector::default() }
+    }
+
+    /// Whether more was to be kept than [`MAX_KEPT`].
+    pub fn is_full(&self) -> bool {
+        self.kept > MAX_KEPT
+    }
+
+    /// The session that `inspect` made of it; `None` where it was not to be collected.
+    pub fn take(&mut self, session: &inspect::Session) -> Option<Recording> {
+        let mut draft = match self.all.remove(&session.stream) {
+            Some(draft) => draft,
+            None if self.wants(&session.key, session.stream) => Draft::default(),
+            None => return None,
+        };
+        draft.await_connect();
+        let begin = Time::from_micros(session.started_us);
+        Some(Recording {
+            key: session.key.clone(),
+            role: session.role.clone(),
+            span: (begin, begin + std::time::Duration::from_millis(session.duration_ms)),
+            came: session.messages.s2c.clone(),
+            digest: draft.digest,
+            steps: draft.steps,
+            calls: draft.calls,
+            statuses: draft.statuses,
+            server_calls: draft.server_calls,
+            hole: draft.hole,
+            names: draft.names,
+            app: draft.app,
+            tc_url: draft.tc_url,
+            passed_over: draft.passed_over,
+            streams: draft.streams,
+            server_spoke: draft.server_spoke,
+        })
+    }
+
+    fn wants(&self, key: &str, number: u64) -> bool {
+        self.only.as_ref().is_none_or(|only| only == key || *only == number.to_string())
+    }
+}
+
+impl Watch for Collector {
+    fn heard(&mut self, of: &Connection, direction: Direction, time: Time, what: Heard<'_>) {
+        if self.is_full() || !(self.all.contains_key(&of.number) || self.wants_connection(of)) {
+            return;
+        }
+        let draft = self.all.entry(of.number).or_default();
+        match (direction, what) {
+            (Direction::C2s, Heard::Hello(c1)) => {
+                draft.digest = c1.digest(Signer::Client).map(|(schema, _)| schema);
+            }
+            (Direction::C2s, Heard::Hole(hole)) => {
+                draft.hole.get_or_insert_with(|| {
+                    format!(
+                        "c2s at {}: {} bytes are missing ({})",
+                        hole.offset,
+                        hole.bytes,
+                        hole.cause.name()
+                    )
+                });
+            }
+            (Direction::C2s, Heard::Broken(why)) => {
+                draft.hole.get_or_insert_with(|| format!("c2s cannot be read further: {why}"));
+            }
+            (Direction::C2s, Heard::Message(header, payload)) => {
+                self.kept += STEP + payload.len();
+                draft.sent(time, header, payload);
+            }
+            (Direction::S2c, Heard::Version(_)) => draft.server_spoke = true,
+            (Direction::S2c, Heard::Message(header, payload)) => {
+                if let type_id::COMMAND_AMF0 | type_id::COMMAND_AMF3 = header.type_id
+                    && let Ok(Message::Command(command)) = Message::decode(header.type_id, payload)
+                {
+                    self.kept += STEP;
+                    draft.heard(time, &command);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Collector {
+    fn wants_connection(&self, of: &Connection) -> bool {
+        // The key of a raw dump is known only when it was read: it is the only session then.
+        self.only.as_deref() == Some("raw") || self.only.is_none() || self.wants(&of.key(), of.number)
+    }
+}
+
+impl Draft {
+    fn sent(&mut self, time: Time, header: MessageHeader, payload: &[u8]) {
+        let decoded = match header.type_id {
+            // Not looked into.
+            t if is_media(t) => None,
+            t => Message::decode(t, payload).ok(),
+        };
+        let act = match decoded {
+            Some(Message::Acknowledgement(_)) => return self.pass_over("acknowledgements"),
+            Some(Message::Abort(_)) => return self.pass_over("aborts"),
+            Some(Message::UserControl(UserControl::PingResponse(_))) => {
+                return self.pass_over("ping responses");
+            }
+            Some(Message::UserControl(UserControl::SetBufferLength { msid, ms })) => {
+                Act::BufferLength(self.stream(msid), ms)
+            }
+            Some(Message::SetChunkSize(size)) => Act::ChunkSize(size),
+            Some(Message::Command(command)) if command.name == "_result" || command.name == "_error" => {
+                let id = command.transaction_id;
+                let to = self.server_calls.iter().rposition(|call| Some(call.id) == id);
+                Act::Reply(command, to)
+            }
+            Some(Message::Command(command)) => self.call(&header, command),
+            _ => Act::Plain,
+        };
+        let stream = self.stream(header.msid);
+        let mut after = std::mem::take(&mut self.came);
+        let named = match &act {
+            Act::BufferLength(stream, _) => Some(*stream),
+            Act::Call(_, call) => self.calls[*call].deletes,
+            _ => None,
+        };
+        for stream in [Some(stream), named].into_iter().flatten() {
+            after.extend(match stream {
+                Stream::Of(create) => Some(create),
+                Stream::Id(_) => None,
+            });
+        }
+        if is_media(header.type_id) {
+            after.extend(self.calls.iter().rposition(|c| c.kind == Kind::Publish && c.stream == stream));
+        }
+        self.steps.push(Step { time, header, payload: Bytes::copy_from_slice(payload), stream, act, after });
+    }
+
+    fn pass_over(&mut self, what: &'static str) {
+        *self.passed_over.entry(what).or_default() += 1;
+    }
+
+    fn call(&mut self, header: &MessageHeader, command: Command) -> Act {
+        let kind = Kind::of(&command.name);
+        let text = |value: Option<&Value>| value.and_then(Value::as_text).map(BStr::to_owned);
+        if kind == Kind::Connect {
+            let object = command.args.first();
+            self.app = text(object.and_then(|o| o.get("app"))).unwrap_or_default();
+            self.tc_url = text(object.and_then(|o| o.get("tcUrl"))).unwrap_or_default();
+        }
+        if NAMED.contains(&command.name.as_slice())
+            && let Some(name) = text(command.args.get(1)).filter(|n| !n.is_empty())
+        {
+            match self.names.iter_mut().find(|known| base(known.as_bstr()) == base(name.as_bstr())) {
+                None => self.names.push(name),
+                // The query is a part of what is published; FCPublish says it without.
+                Some(known) if known.len() < name.len() => *known = name,
+                Some(_) => {}
+            }
+        }
+        let number =
+            command.args.get(1).and_then(Value::as_number).filter(|_| command.name == "deleteStream");
+        let deletes = number.map(|id| self.stream(id as u32));
+        let stream = self.stream(header.msid);
+        self.calls.push(Call {
+            deletes,
+            name: command.name.to_str_lossy().chars().take(64).collect(),
+            id: command.transaction_id.unwrap_or(0.0),
+            kind,
+            stream,
+            reply: None,
+            answered_at: None,
+            refused: false,
+        });
+        Act::Call(command, self.calls.len() - 1)
+    }
+
+    /// The stream that a recorded id stands for. Where the answer to createStream is not there, the first stream id that is new belongs to
+    /// the first such call without one.
+    fn stream(&mut self, id: u32) -> Stream {
+        if let Some((_, create)) = self.streams.iter().rev().find(|(known, _)| *known == id) {
+            return Stream::Of(*create);
+        }
+        let is_free = |(i, c): &(usize, &Call)| {
+            c.kind == Kind::Create && !c.refused && !self.streams.iter().any(|(_, create)| create == i)
+        };
+        match self.calls.iter().enumerate().find(is_free) {
+            Some((create, _)) if id != 0 => {
+                self.streams.push((id, create));
+                Stream::Of(create)
+            }
+            _ => Stream::Id(id),
+        }
+    }
+
+    fn heard(&mut self, time: Time, command: &Command) {
+        let answer = Answer::of(command);
+        if answer.is_reply() {
+            let asked = |c: &Call| c.id == answer.id && c.id != 0.0 && c.reply.is_none();
+            let Some(at) = self.calls.iter().rposition(asked) else { return };
+            let call = &mut self.calls[at];
+            call.refused = answer.name == "_error" && call.kind != Kind::Other;
+            if call.kind == Kind::Create
+                && let Some(id) = answer.number
+            {
+                self.streams.push((id as u32, at));
+            }
+            if call.kind != Kind::Other && call.answered_at.replace(time).is_none() {
+                self.came.push(at);
+            }
+            call.reply = Some(answer);
+        } else if answer.name == "onStatus" {
+            let settles = |c: &Call| {
+                let open = c.kind.goal().filter(|_| c.answered_at.is_none());
+                open.and_then(|goal| start_answered(goal, command))
+            };
+            if let Some((at, granted)) =
+                self.calls.iter().enumerate().find_map(|(i, c)| settles(c).map(|granted| (i, granted)))
+            {
+                self.calls[at].answered_at = Some(time);
+                self.calls[at].refused = !granted;
+                self.came.push(at);
+            }
+            self.statuses.push(answer.says());
+        } else {
+            self.server_calls.push(answer);
+        }
+    }
+
+    /// A recording without the server's side does not show what waited for connect: all that follows does.
+    fn await_connect(&mut self) {
+        let Some(connect) = self.calls.iter().position(|c| c.kind == Kind::Connect) else { return };
+        let at = self.steps.iter().position(|s| matches!(s.act, Act::Call(_, call) if call == connect));
+        if let Some(next) = at.and_then(|at| self.steps.get_mut(at + 1)).filter(|_| !self.server_spoke) {
+            next.after.push(connect);
+        }
+    }
+}
+
+/// A name without its query.
+pub fn base(name: &BStr) -> &BStr {
+    name.split_once_str("?").map_or(name, |(base, _)| base.as_bstr())
+}
