@@ -17,7 +17,7 @@ use crate::wire::note::Note;
 /// When that does not hold.
 pub fn chunk_split(bytes: &[u8]) {
     let &[way, cut, ref stream @ ..] = bytes else { return };
-    let small = Limits { open_messages: 3, held_bytes: 1000, message_len: 700, chunk_streams: 6 };
+    let small = Limits { open_messages: 5, held_bytes: 1000, message_len: 700, chunk_streams: 8 };
     let limits = if way & 0x10 != 0 { small } else { Limits::default() };
     if way & 0x80 != 0 {
         let misread = Some(Misread::ALL[usize::from(way & 0x7F) % Misread::ALL.len()]);

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rtmp_bench::fuzzing;
 
-const TARGETS: &[(&str, fn(&[u8]))] = &[
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: &[Target] = &[
     ("amf0", fuzzing::amf0),
     ("chunk_split", fuzzing::chunk_split),
     ("scenario_text", fuzzing::scenario_text),

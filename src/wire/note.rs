@@ -51,7 +51,7 @@ note_kinds! {
     LongBasicHeader = "long-basic-header", "rtmp/5.3.1.1/6", "a longer basic header than the chunk stream id needs (value: its bytes)";
     MediaOnControlCsid = "media-on-csid-2", "rtmp/5.3.1.1/7", "audio, video or data on chunk stream 2 (value: the message type id)";
     InterruptedMessage = "interrupted-message", "rtmp/5.3.1.2.1/7", "a new header inside an unfinished message (value: the bytes that were missing)";
-    ExtendedTimestampAbsent = "ext-timestamp-absent", "rtmp/5.3.1.3/8", "a type 3 chunk lacks the extended timestamp (value: the four bytes found there)";
+    ExtendedTimestampAbsent = "ext-timestamp-absent", "rtmp/5.3.1.3/8", "a type 3 chunk lacks the extended timestamp (value: the one that it should repeat)";
     ExtendedTimestampDiffers = "ext-timestamp-differs", "rtmp/5.3.1.3/8", "a type 3 chunk repeats another extended timestamp than its header's (value: what it repeats)";
     RedundantExtendedTimestamp = "redundant-ext-timestamp", "rtmp/5.3.1.3/7", "an extended timestamp below 0xFFFFFF (value: it)";
     ControlPlace = "control-place", "rtmp/5.4/1", "a protocol control message away from chunk stream 2 or message stream 0 (value: the message stream id)";

@@ -278,16 +278,19 @@ impl ChunkReader {
         self.streams[i].buf.extend_from_slice(piece);
     }
 
-    /// Makes room for `more` bytes: at most twice what came, at most the message. Idle buffers go first when there is much.
+    /// Makes room for `more` bytes: at most twice what came, at most the message. When there is much, buffers kept for reuse go first: idle
+    /// ones, and what a long message left to a short one.
     #[cold]
     fn grow(&mut self, i: usize, more: usize) {
         let s = &self.streams[i];
         let (before, have) = (s.buf.capacity(), s.buf.len());
         let want = (have + more).max((2 * have).min(s.len as usize));
         if self.allocated + want - before > self.limits.held_bytes {
-            for s in self.streams.iter_mut().filter(|s| !s.open) {
+            let others = self.streams.iter_mut().enumerate().filter(|(other, _)| *other != i);
+            for s in others.map(|(_, s)| s) {
                 self.allocated -= s.buf.capacity();
-                s.buf = Vec::new();
+                s.buf.shrink_to(if s.open { 2 * s.buf.len() } else { 0 });
+                self.allocated += s.buf.capacity();
             }
         }
         let buf = &mut self.streams[i].buf;
@@ -335,6 +338,8 @@ impl ChunkReader {
         if !s.skimmed {
             s.skimmed = true;
             self.held -= s.taken as usize;
+            self.allocated -= s.buf.capacity();
+            s.buf = Vec::new();
         }
     }
 
@@ -723,14 +728,14 @@ impl ChunkReader {
                 return Err(self.over("number of unfinished messages", self.open, self.limits.open_messages));
             }
         }
-        let s = &mut self.streams[i];
-        s.taken += n;
-        if !s.skimmed {
-            self.held += n as usize;
-            if self.held > self.limits.held_bytes {
-                return Err(self.over("number of held bytes", self.held, self.limits.held_bytes));
+        if !self.streams[i].skimmed {
+            let held = self.held + n as usize;
+            if held > self.limits.held_bytes {
+                return Err(self.over("number of held bytes", held, self.limits.held_bytes));
             }
+            self.held = held;
         }
+        self.streams[i].taken += n;
         self.left = n;
         self.current = Some(i);
         Ok(())
