@@ -548,16 +548,19 @@ impl Core {
             Message::Acknowledgement(count) => self.flow.acknowledged(*count),
             Message::WindowAckSize(window) => self.flow.peer_window = Some(*window),
             Message::SetPeerBandwidth { size, limit } if self.config.bandwidth => {
-                // rtmp 5.4.5: answered when the size is not the one announced last; a window that was asked for stays.
-                let changes = self.flow.heed(*size, *limit);
-                if changes && self.config.acks && self.config.window.is_none() {
-                    self.queue(&Message::WindowAckSize(*size));
-                }
+                self.bandwidth(*size, *limit);
             }
             Message::UserControl(UserControl::PingRequest(time)) if self.config.pongs => {
                 self.queue(&Message::UserControl(UserControl::PingResponse(*time)));
             }
             _ => {}
+        }
+    }
+
+    /// rtmp 5.4.5: answered when the size is not the one announced last; a window that was asked for stays.
+    fn bandwidth(&mut self, size: u32, limit_type: u8) {
+        if self.flow.heed(size, limit_type) && self.config.acks && self.config.window.is_none() {
+            self.queue(&Message::WindowAckSize(size));
         }
     }
 

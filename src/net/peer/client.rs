@@ -180,15 +180,18 @@ impl Client {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let handshake = (self.session.reached() < Goal::Handshaken).then_some(self.accepted + HANDSHAKE_TIME);
         let session = self.session.deadline().map(|at| self.shared.began + at.since(Time::ZERO));
-        [handshake, session, self.close_at].into_iter().flatten().min()
+        [self.handshake_deadline(), session, self.close_at].into_iter().flatten().min()
+    }
+
+    fn handshake_deadline(&self) -> Option<Instant> {
+        let shaking = self.session.reached() < Goal::Handshaken && !misbehave::patient(self.faults());
+        shaking.then_some(self.accepted + HANDSHAKE_TIME)
     }
 
     fn timeout(&mut self) {
         let now = Instant::now();
-        let shaking = self.session.reached() < Goal::Handshaken && !misbehave::patient(self.faults());
-        let late = shaking && self.accepted + HANDSHAKE_TIME <= now;
+        let late = self.handshake_deadline().is_some_and(|at| at <= now);
         self.ending |= late || self.close_at.is_some_and(|at| at <= now);
         self.session.timeout(self.now());
     }
