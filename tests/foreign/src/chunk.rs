@@ -30,17 +30,17 @@ fn rml_reads_what_we_write() {
         let mut rng = StdRng::seed_from_u64(seed);
         let chunk_size = *CHUNK_SIZES.choose(&mut rng).unwrap();
         // rml keeps one payload buffer for all chunk streams, so messages here never interleave (rtmp 5.3 allows it).
-        let mut times = [2, 3, 5, 63, 64, 319, 320, 65_599].map(|csid| (csid, start(&mut rng)));
+        let mut lanes = [2, 3, 5, 63, 64, 319, 320, 65_599].map(|csid| (csid, start(&mut rng)));
         let (mut said, mut bytes, mut writer) = (vec![], vec![], ChunkWriter::default());
         set_chunk_size(&mut writer, &mut bytes, &mut said, chunk_size);
         for _ in 0..80 {
-            let (csid, time) = times.choose_mut(&mut rng).unwrap();
-            let next = message(&mut rng, chunk_size, time);
+            let (csid, last) = lanes.choose_mut(&mut rng).unwrap();
+            *last = message(&mut rng, chunk_size, last);
             let fmt = *[None, None, Some(Fmt::Type0), Some(Fmt::Type1), Some(Fmt::Type2), Some(Fmt::Type3)]
                 .choose(&mut rng)
                 .unwrap();
-            write(&mut writer, &mut bytes, *csid, &next, fmt);
-            said.push(next);
+            write(&mut writer, &mut bytes, *csid, last, fmt);
+            said.push(last.clone());
         }
         assert_eq!(ours(&mut rng, &bytes), said, "ours, seed {seed}, chunk size {chunk_size}");
         assert_eq!(rml(&mut rng, &bytes), said, "rml_rtmp, seed {seed}, chunk size {chunk_size}");
@@ -55,9 +55,10 @@ fn we_read_what_rml_writes() {
         let mut serializer = ChunkSerializer::new();
         let mut bytes = serializer.set_max_chunk_size(chunk_size, RtmpTimestamp::new(0)).unwrap().bytes;
         let mut said = vec![chunk_size_message(chunk_size)];
-        let mut time = start(&mut rng);
+        let mut last = start(&mut rng);
         for _ in 0..80 {
-            let next = message(&mut rng, chunk_size, &mut time);
+            let next = message(&mut rng, chunk_size, &last);
+            last = next.clone();
             if next.payload.is_empty() {
                 continue; // rml writes no chunk at all for an empty message, whose length rtmp 5.3.1.2.1 gives no minimum.
             }
@@ -89,11 +90,11 @@ fn interleaved_messages_are_the_same_to_shiguredo() {
         let mut lanes = vec![];
         for csid in [3, 4, 64, 320] {
             let mut writer = setter.clone();
-            let (mut alone, mut time) = (vec![], start(&mut rng));
+            let (mut alone, mut last) = (vec![], start(&mut rng));
             for _ in 0..20 {
-                let next = message(&mut rng, chunk_size, &mut time);
+                last = message(&mut rng, chunk_size, &last);
                 let fmt = *[None, None, Some(Fmt::Type0)].choose(&mut rng).unwrap();
-                write(&mut writer, &mut alone, csid, &next, fmt);
+                write(&mut writer, &mut alone, csid, &last, fmt);
             }
             lanes.push(chunks(chunk_size, &alone).into_iter());
         }
@@ -110,21 +111,27 @@ fn interleaved_messages_are_the_same_to_shiguredo() {
     }
 }
 
-/// Where the times of a chunk stream begin: near each edge of the fields too.
-fn start(rng: &mut impl Rng) -> u32 {
-    *[0, 1000, EXTENDED - 40, EXTENDED, EXTENDED + 1, u32::MAX - 100].choose(rng).unwrap()
+/// What a chunk stream's first message follows: a time near each edge of the fields, too.
+fn start(rng: &mut impl Rng) -> Said {
+    let timestamp = *[0, 1000, EXTENDED - 40, EXTENDED, EXTENDED + 1, u32::MAX - 100].choose(rng).unwrap();
+    Said { timestamp, type_id: 9, msid: 1, payload: vec![] }
 }
 
-/// The next message, and its time in `time`: mostly regular steps, some that need the extended field, some past 2^32 (rtmp 5.3.1.3).
-fn message(rng: &mut impl Rng, chunk_size: u32, time: &mut u32) -> Said {
-    let step = *[0, 20, 20, 20, 33, EXTENDED - 1, EXTENDED, EXTENDED + 1].choose(rng).unwrap();
-    *time = time.wrapping_add(step);
+/// The message after `last`, often of its shape, so that type 2 and 3 can say it: regular steps, some that need the extended field, some past
+/// 2^32 (rtmp 5.3.1.3), some as long as the time itself, which type 3 right after type 0 means (rtmp 5.3.1.2.4).
+fn message(rng: &mut impl Rng, chunk_size: u32, last: &Said) -> Said {
+    let time = last.timestamp;
+    let step = *[0, 20, 20, 20, 33, time, EXTENDED - 1, EXTENDED, EXTENDED + 1].choose(rng).unwrap();
     let near = chunk_size.min(5000);
-    let len = *[0, 1, near - 1, near, near + 1, 3 * near, 100, 100].choose(rng).unwrap();
-    let mut payload = vec![0; if chunk_size == 1 { len.min(9) } else { len } as usize];
-    rng.fill_bytes(&mut payload);
-    let type_id = *[8, 9, 9, 18, 20].choose(rng).unwrap();
-    Said { timestamp: *time, type_id, msid: *[0, 1, 1, 1, 0x0102_0304].choose(rng).unwrap(), payload }
+    let mut next = Said { timestamp: time.wrapping_add(step), ..last.clone() };
+    if rng.random_bool(0.5) {
+        let len = *[0, 1, near - 1, near, near + 1, 3 * near, 100, 100].choose(rng).unwrap();
+        next.payload.resize(if chunk_size == 1 { len.min(9) } else { len } as usize, 0);
+        next.type_id = *[8, 9, 9, 18, 20].choose(rng).unwrap();
+        next.msid = *[0, 1, 1, 1, 0x0102_0304].choose(rng).unwrap();
+    }
+    rng.fill_bytes(&mut next.payload);
+    next
 }
 
 fn chunk_size_message(chunk_size: u32) -> Said {
