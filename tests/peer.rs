@@ -287,7 +287,7 @@ fn the_handshake_has_a_total_deadline() {
 #[test]
 fn a_player_that_does_not_read_costs_a_bounded_queue_and_nobody_else_anything() {
     simulated(async {
-        // Each has an origin of its own, since what logs keep is bounded in all.
+        // Each has an origin of its own; what all logs keep is bounded, so the player that is not looked at reads little.
         let net = Net::new(Options::default());
         let beside = || Net { peer: net.peer.clone(), origin: Origin::default() };
         let (slows, goods) = (beside(), beside());
@@ -295,16 +295,16 @@ fn a_player_that_does_not_read_costs_a_bounded_queue_and_nobody_else_anything() 
         let good = goods.reach("a", Goal::Playing).await;
         slow.read_on(false);
         let publisher = net.reach("a", Goal::Publishing).await;
-        for i in 0..400u32 {
+        for i in 0..290u32 {
             let kind = if i % 10 == 0 { 0x17 } else { 0x27 };
             send(&publisher, video(kind, 1, 100_000), i * 40).await;
             goods.until(|| good.received() > u64::from(i + 1) * 100_000).await;
         }
         slow.read_on(true);
-        slows.until(|| media(&slow).last().is_some_and(|last| last.starts_with("video 15960"))).await;
+        slows.until(|| media(&slow).last().is_some_and(|last| last.starts_with("video 11560"))).await;
         let got: Vec<u32> =
             media(&slow).iter().map(|word| word.split(' ').nth(1).unwrap().parse().unwrap()).collect();
-        assert!(got.len() < 300, "old frames were dropped: {}", got.len());
+        assert!(got.len() < 100, "old frames were dropped: {}", got.len());
         let gaps: Vec<u32> =
             got.windows(2).filter(|pair| pair[1] != pair[0] + 40).map(|pair| pair[1]).collect();
         assert!(!gaps.is_empty() && gaps.iter().all(|time| time % 400 == 0), "at key frames alone: {gaps:?}");

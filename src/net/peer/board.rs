@@ -140,26 +140,30 @@ impl Mailbox {
         waiting.count();
     }
 
-    /// Puts something in; whether a frame made the coded frames before it go.
-    fn put(&self, mail: Mail) -> bool {
+    /// Puts something in.
+    fn put(&self, mail: Mail) {
         let mut waiting = self.lock();
-        let mut overflowed = false;
         if let Mail::Frame(_, frame) = &mail {
-            if waiting.bytes > QUEUE_BYTES {
-                waiting.mail.retain(|mail| !matches!(mail, Mail::Frame(_, frame) if frame.is_coded()));
-                waiting.count();
-                waiting.overflows += 1;
-                overflowed = true;
-                if waiting.overflows == QUEUE_OVERFLOWS {
-                    waiting.mail.push_back(Mail::TooSlow);
-                }
-            }
             waiting.bytes += frame.payload.len();
         }
         waiting.mail.push_back(mail);
         drop(waiting);
         self.arrival.notify_one();
-        overflowed
+    }
+
+    /// Drops the coded frames that wait when there are too many; whether there were.
+    fn relieve(&self) -> bool {
+        let mut waiting = self.lock();
+        if waiting.bytes <= QUEUE_BYTES {
+            return false;
+        }
+        waiting.mail.retain(|mail| !matches!(mail, Mail::Frame(_, frame) if frame.is_coded()));
+        waiting.count();
+        waiting.overflows += 1;
+        if waiting.overflows == QUEUE_OVERFLOWS {
+            waiting.mail.push_back(Mail::TooSlow);
+        }
+        true
     }
 }
 
@@ -386,14 +390,13 @@ impl Player {
         if !wanted || (self.wants.paused && frame.is_coded()) {
             return;
         }
+        // rtmp is silent; real servers begin again at a key frame.
+        self.until_key |= self.mailbox.relieve() && has_video;
         if frame.role == Role::Key {
             self.until_key = false;
         } else if self.until_key && frame.role == Role::Video {
             return;
         }
-        if self.mailbox.put(Mail::Frame(self.place.1, frame.clone())) {
-            // rtmp is silent; real servers begin again at a key frame.
-            self.until_key = has_video && frame.role != Role::Key;
-        }
+        self.mailbox.put(Mail::Frame(self.place.1, frame.clone()));
     }
 }
