@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use rtmp_bench::fuzzing::{Seen, chunks_alike, cuts};
+use rtmp_bench::wire::chunk::{ChunkHeader, ChunkWriter, Limits, Quirks, RawChunk, Type3Ext};
+use rtmp_bench::wire::handshake::{BLOCK_LEN, Block, Schema, Signer};
 use rtmp_bench::wire::{amf0, message::Message};
 
 /// What the bytes are, as text, and the same encoded again. A new kind is a new arm.
@@ -22,9 +25,132 @@ fn read(kind: &str, bytes: &[u8]) -> Result<(String, Vec<u8>), String> {
             assert_eq!(message.type_id(), type_id);
             format!("{message:?}")
         }
+        "chunks" | "written" => {
+            let quirks = match arg {
+                "" => Quirks::default(),
+                "type-3-ext-peeked" => Quirks { type3_ext: Type3Ext::Peeked, ..Quirks::default() },
+                name => Quirks::named(name).expect("a quirk"),
+            };
+            let seen = chunks_alike(bytes, quirks, Limits::default(), || cuts(7));
+            let text = if kind == "chunks" {
+                again = rewritten(&seen, bytes);
+                seen.iter().map(event).collect::<Vec<_>>().join(" ")
+            } else {
+                write_again(&seen, &mut again)
+            };
+            if matches!(seen.last(), Some(Seen::Error(_))) {
+                return Err(text);
+            }
+            text
+        }
+        "block" => {
+            let mut block = block(bytes);
+            let found = [Signer::Client, Signer::Server].map(|signer| block.digest(signer));
+            let text =
+                format!("{block:?} client={} server={}", place(&block, found[0]), place(&block, found[1]));
+            for (signer, found) in [Signer::Client, Signer::Server].into_iter().zip(found) {
+                if let Some((schema, _)) = found {
+                    let place = block.digest_place(schema);
+                    block.0[place].fill(0);
+                    block.sign(signer, schema);
+                }
+            }
+            again = block.0.to_vec();
+            text
+        }
+        "answer" => {
+            let digest: Vec<u8> =
+                (0..32).map(|i| u8::from_str_radix(&arg[2 * i..2 * i + 2], 16).unwrap()).collect();
+            let digest = digest.try_into().expect("32 bytes");
+            let mut block = block(bytes);
+            let signed = [Signer::Client, Signer::Server].map(|signer| block.answer_signed(signer, &digest));
+            let text = format!("{block:?} client={} server={}", signed[0], signed[1]);
+            if signed != [false; 2] {
+                block.0[BLOCK_LEN - 32..].fill(0);
+                block.sign_answer(if signed[0] { Signer::Client } else { Signer::Server }, &digest);
+            }
+            again = block.0.to_vec();
+            text
+        }
         _ => panic!("unknown kind '{kind}'"),
     };
     Ok((text, again))
+}
+
+fn block(bytes: &[u8]) -> Block {
+    Block(Box::new(bytes.try_into().expect("1536 bytes")))
+}
+
+/// Where the digest is and its first four bytes.
+fn place(block: &Block, found: Option<(Schema, [u8; 32])>) -> String {
+    found.map_or("none".into(), |(schema, digest)| {
+        let [a, b, c, d, ..] = digest;
+        format!("{schema:?}@{}:{a:02x}{b:02x}{c:02x}{d:02x}", block.digest_place(schema).start)
+    })
+}
+
+/// Each chunk written field by field.
+fn rewritten(seen: &[Seen], bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for seen in seen {
+        let Seen::Chunk(header) = *seen else { continue };
+        let ChunkHeader { csid, timestamp, len, type_id, msid, ext, .. } = header;
+        let fields = [11, 7, 3, 0][header.fmt as usize] + if ext.is_some() { 4 } else { 0 };
+        let from = header.offset as usize + usize::from(header.basic_len) + fields;
+        let payload = bytes[from..bytes.len().min(from + header.payload_len as usize)].to_vec();
+        let (fmt, basic_len) = (header.fmt as u8, Some(header.basic_len));
+        RawChunk { fmt, csid, basic_len, timestamp, len, type_id, msid, ext, payload }.write(&mut out);
+    }
+    out
+}
+
+/// The messages alone, and what the writer makes of them.
+fn write_again(seen: &[Seen], again: &mut Vec<u8>) -> String {
+    let mut writer = ChunkWriter::default();
+    let messages = seen.iter().filter(|seen| matches!(seen, Seen::Message(..)));
+    let text = messages.map(|seen| {
+        if let Seen::Message(header, payload) = seen {
+            writer.write(again, *header, payload, None);
+        }
+        event(seen)
+    });
+    text.collect::<Vec<_>>().join(" ")
+}
+
+fn event(seen: &Seen) -> String {
+    match seen {
+        Seen::Chunk(h) => {
+            let mut text = format!("chunk {}: fmt={} csid={}", h.offset, h.fmt as u8, h.csid);
+            if h.basic_len > 1 {
+                text += &format!(" basic={}", h.basic_len);
+            }
+            let fields =
+                [("time", h.timestamp), ("len", h.len), ("type", h.type_id.map(u32::from)), ("msid", h.msid)];
+            for (name, value) in fields.into_iter().chain([("ext", h.ext)]).filter_map(|(n, v)| Some((n, v?)))
+            {
+                text +=
+                    &if value < 1 << 20 { format!(" {name}={value}") } else { format!(" {name}={value:#x}") };
+            }
+            text + if h.first { " first +" } else { " more +" } + &h.payload_len.to_string()
+        }
+        Seen::Message(h, payload) => {
+            let time =
+                if h.timestamp < 1 << 20 { h.timestamp.to_string() } else { format!("{:#x}", h.timestamp) };
+            let payload: Vec<String> =
+                payload.chunk_by(|a, b| a == b).map(|run| format!("{:02X}*{}", run[0], run.len())).collect();
+            format!(
+                "message csid={} time={time} type={} msid={}: {}",
+                h.csid,
+                h.type_id,
+                h.msid,
+                payload.join(" ")
+            )
+            .trim_end()
+            .into()
+        }
+        Seen::Note(note) => note.to_string(),
+        Seen::Error(error) => error.to_string(),
+    }
 }
 
 struct Case {
@@ -62,8 +188,10 @@ impl Case {
         }
         assert!(self.mark == ' ', "line {number}: hex behind the expectation");
         for byte in line.split('#').next().unwrap_or_default().split_whitespace() {
-            self.bytes
-                .push(u8::from_str_radix(byte, 16).unwrap_or_else(|_| panic!("line {number}: '{byte}'")));
+            let (hex, times) = byte.split_once('*').unwrap_or((byte, "1"));
+            let wrong = |_| panic!("line {number}: '{byte}'");
+            let times = times.parse().unwrap_or_else(|_| panic!("line {number}: '{byte}'"));
+            self.bytes.extend(std::iter::repeat_n(u8::from_str_radix(hex, 16).unwrap_or_else(wrong), times));
         }
     }
 
