@@ -405,3 +405,20 @@ fn each_limit_ends_the_stream() {
         "{seen:?}"
     );
 }
+
+/// A message whose header was skimmed is not told by reading, wherever the change falls.
+#[test]
+fn what_skimming_began_reading_does_not_tell() {
+    let mut stream = Vec::new();
+    let chunk = RawChunk { csid: 3, len: Some(10), payload: vec![1; 10], ..RawChunk::default() };
+    chunk.write(&mut stream);
+    for cut in 12..stream.len() {
+        let mut reader = ChunkReader::new(Limits::default(), Quirks::default(), 0);
+        let mut head = &stream[..cut];
+        while reader.skim(&mut head).unwrap().is_some() {
+            head = &stream[cut..cut];
+        }
+        assert_eq!(reader.read(&mut &stream[cut..]), Ok(None), "{cut}");
+        assert!(matches!(reader.read(&mut &stream[..]), Ok(Some(ReadEvent::Message(..)))));
+    }
+}

@@ -547,13 +547,9 @@ impl ChunkReader {
             Type3Ext::Absent => Some(None),
             Type3Ext::Present => b.first_chunk().map(|b| Some(u32::from_be_bytes(*b))), // rtmp 5.3.1.3
             Type3Ext::Peeked => {
-                // Without the field at least the payload follows: so many bytes will come in either case.
-                let sure = self.chunk_size.min(s.len - s.taken).min(4) as usize;
-                if b.get(..sure)? != &ext.to_be_bytes()[..sure] {
-                    return Some(None);
-                }
-                let four = u32::from_be_bytes(*b.first_chunk()?);
-                Some((four == ext).then_some(ext))
+                // The first byte that differs decides, so that a short payload is not kept waiting for four bytes.
+                let n = b.len().min(4);
+                if b[..n] != ext.to_be_bytes()[..n] { Some(None) } else { (n == 4).then_some(Some(ext)) }
             }
         }
     }
