@@ -3,13 +3,14 @@
 pub mod inspect;
 pub mod replay;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The value of [`Record::schema`].
 pub const SCHEMA: &str = "rtmp-bench/record/1";
 
 /// One run of one verb.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Record {
     /// [`SCHEMA`].
     pub schema: String,
@@ -45,7 +46,7 @@ pub struct Record {
 }
 
 /// The program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
     /// `rtmp-bench`.
     pub name: String,
@@ -60,7 +61,7 @@ impl Default for Tool {
 }
 
 /// The machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
     /// Processors that this process may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,7 +78,7 @@ pub struct Host {
 }
 
 /// The server (or client) under test.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Target {
     /// Secrets masked.
     pub url: String,
@@ -89,7 +90,7 @@ pub struct Target {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// Nothing found.
@@ -105,7 +106,7 @@ pub enum Outcome {
 }
 
 /// What a target is like, found before the first scenario. `None` is "not found out".
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Fingerprint {
     /// How far a client gets: `nothing`, `bytes`, `handshaken`, `connected`, `created`.
@@ -179,7 +180,7 @@ pub struct Fingerprint {
 }
 
 /// Idle latencies, in microseconds.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Baseline {
     /// Opening a connection.
@@ -206,7 +207,7 @@ pub struct Baseline {
 }
 
 /// What `test` found.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Test {
     /// As judged, before what was expected; cases, not files.
     pub totals: Totals,
@@ -215,7 +216,7 @@ pub struct Test {
 }
 
 /// Cases by verdict.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub struct Totals {
     pub pass: u32,
@@ -245,7 +246,7 @@ impl Totals {
 }
 
 /// What is said of one case; a later one is worse, but for `Skip`, which says nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// A stated need is missing.
@@ -281,7 +282,7 @@ impl Verdict {
 }
 
 /// One case of one scenario.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Case {
     /// The scenario's path, `:row` behind it where it is a row of a table.
     pub id: String,
@@ -335,7 +336,7 @@ impl Case {
 }
 
 /// One thing that passed, in the notation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TraceLine {
     /// Microseconds since the case began.
     pub at_us: u64,
@@ -348,4 +349,9 @@ pub struct TraceLine {
     /// The first bytes, where the notation does not show them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hex: Option<String>,
+}
+
+/// The JSON Schema of [`Record`], as `reports/record.schema.json` holds it.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Record).into()
 }

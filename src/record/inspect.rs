@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A capture.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Inspect {
     /// `pcap`, `pcapng` or `raw` (the bytes of one direction).
     pub format: String,
@@ -38,7 +39,7 @@ fn is_zero(n: &u64) -> bool {
 }
 
 /// A value for each direction.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub struct Both<T> {
     pub c2s: T,
@@ -46,7 +47,7 @@ pub struct Both<T> {
 }
 
 /// An RTMP session.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Session {
     /// The how manieth TCP connection it is, from 0: what `--stream` takes.
     pub stream: u64,
@@ -88,7 +89,7 @@ pub struct Session {
 }
 
 /// Audio and video of one direction.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Media {
     /// Audio messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,7 +103,7 @@ pub struct Media {
 }
 
 /// Audio or video.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Track {
     /// Codecs, with counts of messages.
     pub codecs: BTreeMap<String, u64>,
@@ -125,7 +126,7 @@ pub struct Track {
 }
 
 /// Bytes that the capture lacks.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hole {
     /// `c2s` or `s2c`.
     pub direction: String,
@@ -138,7 +139,7 @@ pub struct Hole {
 }
 
 /// Something odd, in one entry however often it was seen.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Note {
     /// `c2s` or `s2c`.
     pub direction: String,
@@ -158,7 +159,7 @@ pub struct Note {
 }
 
 /// A connection that is no RTMP session.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Other {
     /// The how manieth TCP connection it is, from 0.
     pub stream: u64,
