@@ -1,5 +1,6 @@
 //! Foreign programs publish to and play from the reference server, and foreign servers are probed and judged. What is not installed is
 //! skipped with a line that says so.
+#![allow(clippy::print_stdout)]
 
 use std::fs;
 use std::net::TcpListener;

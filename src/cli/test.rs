@@ -75,9 +75,9 @@ pub struct TestArgs {
     /// A fact about the target that wins over what calibration finds (`relay=passthrough`, `acks`). Repeatable.
     #[arg(long, value_name = "FACT")]
     profile: Vec<String>,
-    /// What every random choice is drawn from.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// What every random choice is drawn from; without it another one each run.
+    #[arg(long)]
+    seed: Option<u64>,
     /// Show stream keys and passwords.
     #[arg(long)]
     show_secrets: bool,
@@ -158,9 +158,11 @@ async fn judge(
         None => embedded::start()?,
     };
     let url = target.display(args.show_secrets);
-    let settings = settings(args, &target, &url);
+    // Two runs at once, or one after another, publish other names.
+    let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let settings = settings(args, &target, &url, seed);
     let dial: Arc<dyn Dial> = Arc::new(target.dialer(CONNECT_TIMEOUT));
-    let mut run = Run { args, envelope, target, url, outputs };
+    let mut run = Run { args, envelope, target, url, seed, outputs };
     if let Some(patience) = args.wait_target {
         wait_for(&*dial, patience).await;
     }
@@ -187,7 +189,7 @@ async fn judge(
     }
 }
 
-fn settings(args: &TestArgs, target: &Target, url: &str) -> Settings {
+fn settings(args: &TestArgs, target: &Target, url: &str, seed: u64) -> Settings {
     let shown = if args.target.is_some() { format!(" '{url}'") } else { String::new() };
     Settings {
         app: target.app(),
@@ -200,8 +202,8 @@ fn settings(args: &TestArgs, target: &Target, url: &str) -> Settings {
         fail_fast: args.fail_fast,
         max_time: args.max_time,
         timeout_scale: args.timeout_scale,
-        seed: args.seed,
-        repeat: format!("rtmp-bench test{shown} --seed {} -s '{{}}'", args.seed),
+        seed,
+        repeat: format!("rtmp-bench test{shown} --seed {seed} -s '{{}}'"),
     }
 }
 
@@ -219,6 +221,7 @@ struct Run<'a> {
     envelope: Envelope,
     target: Target,
     url: String,
+    seed: u64,
     outputs: &'a [Output],
 }
 
@@ -234,7 +237,7 @@ impl Run<'_> {
             _ => arg.to_owned(),
         };
         let mut record = self.envelope.end(outcome, envelope::arguments(mask));
-        record.seed = Some(self.args.seed);
+        record.seed = Some(self.seed);
         record.target =
             Some(record::Target { url: self.url.clone(), embedded: self.args.target.is_none(), fingerprint });
         record.test = (!self.args.probe).then(|| Test { totals: Totals::of(&cases), cases });

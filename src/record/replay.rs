@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A capture that was sent again.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Replay {
     /// The file.
     pub capture: String,
@@ -22,7 +23,7 @@ pub struct Replay {
 }
 
 /// A recorded session that was not replayed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeftOut {
     /// As `inspect` names it.
     pub key: String,
@@ -31,7 +32,7 @@ pub struct LeftOut {
 }
 
 /// How the replay of a session ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum End {
     /// It did not begin.
@@ -52,7 +53,7 @@ pub enum End {
 }
 
 /// One session that was sent again.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Session {
     /// The recorded session, as `inspect` names it.
     pub key: String,
@@ -94,7 +95,7 @@ fn is_zero(n: &u64) -> bool {
 }
 
 /// Messages and bytes of one direction.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Traffic {
     /// By message type id.
     pub messages: BTreeMap<u8, u64>,
@@ -105,7 +106,7 @@ pub struct Traffic {
 }
 
 /// What the recording has, and what stood in its place.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mapped<T> {
     /// In the recording.
     pub recorded: T,
@@ -114,7 +115,7 @@ pub struct Mapped<T> {
 }
 
 /// One difference between the recorded server and the target.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Departure {
     /// `missing`, `changed`, `added` or `order`.
     pub kind: String,
@@ -129,7 +130,7 @@ pub struct Departure {
 }
 
 /// What a player got of a stream while it was published.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verify {
     /// The name it played, secrets masked.
     pub name: String,

@@ -85,7 +85,8 @@ impl Expectations {
                 }
                 (_, Some(case)) => {
                     let unexpected = Case { expected: None, ..(*case).clone() };
-                    unexpected.finding(strict).map(|_| (case.verdict, case.why.as_str()))
+                    let said = if case.branch.is_empty() { &case.why } else { &case.branch };
+                    unexpected.finding(strict).map(|_| (case.verdict, said.as_str()))
                 }
                 (None, None) => None,
             };
