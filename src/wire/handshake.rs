@@ -171,3 +171,39 @@ const KEY_TAIL: [u8; 32] = [
     0xf0, 0xee, 0xc2, 0x4a, 0x80, 0x68, 0xbe, 0xe8, 0x2e, 0x00, 0xd0, 0xd1, 0x02, 0x9e, 0x7e, 0x57, 0x6e,
     0xec, 0x5d, 0x2d, 0x29, 0x80, 0x6f, 0xab, 0x93, 0xb8, 0xe6, 0x36, 0xcf, 0xeb, 0x31, 0xae,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        // rtmp 5.2.2: 0 to 2 deprecated, 3 this one, 4 to 31 reserved, 32 to 255 not allowed; 6, 8 and 9 are in use.
+        for byte in 0..=u8::MAX {
+            let expected = match byte {
+                0..=2 => Version::Deprecated(byte),
+                3 => Version::Plain,
+                6 | 8 | 9 => Version::Rtmpe(byte),
+                4 | 5 | 7 | 10..=31 => Version::Reserved(byte),
+                32..=255 => Version::NotRtmp(byte),
+            };
+            assert_eq!(Version::from(byte), expected);
+        }
+    }
+
+    #[test]
+    fn random_bytes_are_repeated_or_cut() {
+        let block = Block::new(0x0102_0304, 0x0506_0708, b"abc");
+        assert_eq!(block.0[..11], [1, 2, 3, 4, 5, 6, 7, 8, b'a', b'b', b'c']);
+        assert_eq!(block.0[BLOCK_LEN - 4..], *b"abca"); // 1528 = 3 * 509 + 1
+        assert_eq!(Block::new(0, 0, &[7; 2000]).random(), [7; 1528]);
+        assert_eq!(Block::new(0, 0, &[]).random(), [0; 1528]);
+    }
+
+    #[test]
+    fn an_echo_has_the_time_and_the_random_bytes() {
+        let block = Block::new(1, 2, b"xyz");
+        let echo = block.echo(9);
+        assert_eq!((echo.time(), echo.second_word(), echo.random()), (1, 9, block.random()));
+    }
+}
