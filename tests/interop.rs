@@ -135,7 +135,13 @@ async fn relay(publisher: &str, players: &[(&str, &str)]) {
     end("the publisher", start(&fill(publisher, Path::new("")), dir.path())).await;
     for (name, child, out) in running {
         end(name, child).await;
-        assert_eq!(packets(&out), want, "{name}");
+        let got = packets(&out);
+        let same = got.iter().zip(&want).take_while(|(got, want)| got == want).count();
+        assert_eq!(
+            (got.len(), same),
+            (want.len(), want.len()),
+            "{name}: packets, and how many are the clip's"
+        );
     }
 }
 
