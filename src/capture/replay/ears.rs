@@ -1,7 +1,7 @@
 //! What the target says to one session: its answers, its numbers, and how both differ from the recorded server's.
 
 use super::answer::{self, Answer, Answered, MAX_DEPARTURES};
-use super::recording::{Kind, Recording, Stream};
+use super::recording::{Kind, Recording, Stream, carries_media};
 use crate::record::replay::{Mapped, Session, Traffic};
 use crate::wire::chunk::MessageHeader;
 use crate::wire::media;
@@ -84,14 +84,16 @@ impl<'a> Ears<'a> {
 
     /// Whether as much came as the recorded server sent.
     pub fn is_complete(&self) -> bool {
-        let answered = self.recording.calls.iter().zip(&self.live);
-        let media = [type_id::AUDIO, type_id::VIDEO, type_id::AGGREGATE];
-        let count = |of: &Traffic, t| of.messages.get(t).copied().unwrap_or(0);
-        answered.into_iter().all(|(call, live)| call.reply.is_none() || live.reply.is_some())
+        let media: u64 = self.recording.came.iter().filter(|(t, _)| carries_media(**t)).map(|(_, n)| n).sum();
+        let mut calls = self.recording.calls.iter().zip(&self.live);
+        calls.all(|(call, live)| call.reply.is_none() || live.reply.is_some())
             && self.statuses.len() >= self.recording.statuses.len()
-            && media
-                .iter()
-                .all(|t| count(&self.traffic, t) >= self.recording.came.get(t).copied().unwrap_or(0))
+            && self.media() >= media
+    }
+
+    /// Audio and video messages that came.
+    pub fn media(&self) -> u64 {
+        self.traffic.messages.iter().filter(|(t, _)| carries_media(**t)).map(|(_, n)| n).sum()
     }
 
     /// Takes what the session found.

@@ -26,9 +26,12 @@ const READ_SIZE: usize = 64 << 10;
 /// Why a connection cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
-    /// The target's side ended, or what it sends cannot be read.
+    /// The target ended its side in order.
+    #[error("the target closed the connection")]
+    Closed,
+    /// The target reset the connection, takes no more, does not speak, or what it sends cannot be read.
     #[error("{0}")]
-    Closed(String),
+    Broken(String),
     /// The whole run is to end: its time is up.
     #[error("the time for the whole run was up")]
     Late,
@@ -125,7 +128,7 @@ impl Line {
         if now >= self.limit.at {
             Err(Stop::Late)
         } else if !self.out.is_empty() && now >= self.stuck_at {
-            Err(Stop::Closed(format!("the target took nothing for {STUCK_AFTER:?}")))
+            Err(Stop::Broken(format!("the target took nothing for {STUCK_AFTER:?}")))
         } else {
             Ok(false)
         }
@@ -139,10 +142,10 @@ impl Line {
                 self.stuck_at = Instant::now() + STUCK_AFTER;
                 Ok(true)
             }
-            Moved::Wrote(_) => Err(Stop::Closed("the connection broke: the target takes no more".into())),
-            Moved::Read(Ok(0)) => Err(Stop::Closed("the target closed the connection".into())),
+            Moved::Wrote(_) => Err(Stop::Broken("the connection broke: the target takes no more".into())),
+            Moved::Read(Ok(0)) => Err(Stop::Closed),
             Moved::Read(Ok(n)) => self.receive(n, hear).map(|()| true),
-            Moved::Read(Err(e)) => Err(Stop::Closed(format!("the connection broke: {e}"))),
+            Moved::Read(Err(e)) => Err(Stop::Broken(format!("the connection broke: {e}"))),
         }
     }
 
@@ -197,7 +200,7 @@ fn next<'a>(
     match session.read(now, &mut bytes) {
         Ok(Some(event)) => hear(event),
         Ok(None) => return Ok(None),
-        Err(e) => return Err(Stop::Closed(format!("what the target sends cannot be read: {e}"))),
+        Err(e) => return Err(Stop::Broken(format!("what the target sends cannot be read: {e}"))),
     }
     Ok(Some(bytes.len()))
 }

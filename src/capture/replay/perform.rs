@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::ears::Ears;
 use super::line::{Limit, Line, Stop};
 use super::pace::{Clock, LONGEST_PAUSE, Pace};
-use super::recording::{Act, Kind, Recording, Step, Stream, is_media};
+use super::recording::{Act, Kind, Recording, Step, Stream, carries_media, is_media};
 use super::verify::Watcher;
 use super::{Names, Phase, Settings, shown};
 use crate::net::conn::Dial;
@@ -53,6 +53,7 @@ impl Stage {
                     line: Line::new(io, self.config(recording), self.limit.clone()),
                     ears: Ears::new(recording),
                     clock: Clock::new(self.settings.pace),
+                    pace: self.settings.pace,
                     watchers: Vec::new(),
                     phase,
                 };
@@ -91,7 +92,6 @@ impl Stage {
             tc_url: format!("rtmp://{}/{app}", self.settings.address),
             app,
             digest: recording.digest,
-            chunk_size: self.settings.chunk_size,
             ..Config::default()
         }
     }
@@ -104,6 +104,7 @@ struct Performance<'a> {
     line: Line,
     ears: Ears<'a>,
     clock: Clock,
+    pace: Pace,
     /// With the call that publishes.
     watchers: Vec<(usize, Watcher)>,
     phase: &'a watch::Sender<Phase>,
@@ -129,10 +130,10 @@ impl Performance<'_> {
         (record.end, record.why) = match (result, refused) {
             (Ok(()), None) => (End::Done, None),
             (Ok(()), Some(why)) | (Err(Broken::Refused(why)), _) => (End::Refused, Some(why)),
-            (Err(Broken::Stop(Stop::Closed(_))), Some(why)) => (End::Refused, Some(why)),
-            (Err(Broken::Stop(Stop::Closed(why))), None) => {
+            (Err(Broken::Stop(Stop::Closed | Stop::Broken(_))), Some(why)) => (End::Refused, Some(why)),
+            (Err(Broken::Stop(stop @ (Stop::Closed | Stop::Broken(_)))), None) => {
                 let end = if self.line.received() == 0 { End::Unreachable } else { End::Closed };
-                (end, Some(why))
+                (end, Some(stop.to_string()))
             }
             (Err(Broken::Stop(Stop::Late)), _) => (End::Late, Some(Stop::Late.to_string())),
             (Err(Broken::Stop(Stop::Interrupted)), _) => (End::Interrupted, None),
@@ -156,7 +157,8 @@ impl Performance<'_> {
     async fn play_all(&mut self, record: &mut Session) -> Result<(), Broken> {
         self.shake_hands().await?;
         let (steps, body) = (&self.recording.steps, self.recording.body());
-        self.clock = Clock::new(self.stage.settings.pace);
+        self.announce(record);
+        self.clock = Clock::new(self.pace);
         for step in &steps[..body.end] {
             self.step(step, 0, record).await?;
         }
@@ -189,10 +191,18 @@ impl Performance<'_> {
             }
             if !self.turn(until).await? || Instant::now() > until {
                 let why = format!("no handshake within {ANSWER_TIME:?}");
-                return Err(Broken::Stop(Stop::Closed(why)));
+                return Err(Broken::Stop(Stop::Broken(why)));
             }
         }
         Ok(())
+    }
+
+    /// Our chunk size, unless it is to be as recorded.
+    fn announce(&mut self, record: &mut Session) {
+        if let Some(size) = self.stage.settings.chunk_size {
+            self.line.session.send(&Message::SetChunkSize(size), Fields::default());
+            record.sent.messages.insert(type_id::SET_CHUNK_SIZE, 1);
+        }
     }
 
     /// Sends one message, `later` milliseconds later than its timestamp says.
@@ -200,8 +210,9 @@ impl Performance<'_> {
         for &call in &step.after {
             self.answered(call, step).await?;
         }
+        self.await_media(step).await?;
         let timestamp = step.header.timestamp.wrapping_add(later);
-        let stamp = matches!(step.header.type_id, type_id::AUDIO | type_id::VIDEO | type_id::AGGREGATE);
+        let stamp = carries_media(step.header.type_id);
         let due = self.clock.due(step.time, stamp.then_some(timestamp));
         while Instant::now() < due {
             if !self.turn(due).await? {
@@ -219,6 +230,21 @@ impl Performance<'_> {
         }
         let Some(message) = self.message(step, record) else { return Ok(()) };
         self.send(&message, step, timestamp, record).await
+    }
+
+    /// A player at its own pace goes on when as much has come as when it was recorded, or nothing more comes.
+    async fn await_media(&mut self, step: &Step) -> Result<(), Stop> {
+        let mut quiet_at = Instant::now() + QUIET;
+        while !matches!(self.pace, Pace::Capture(_)) && self.ears.media() < step.media_before {
+            let before = self.ears.media();
+            if !self.turn(quiet_at).await? || Instant::now() >= quiet_at {
+                break;
+            }
+            if self.ears.media() > before {
+                quiet_at = Instant::now() + QUIET;
+            }
+        }
+        Ok(())
     }
 
     async fn send(
@@ -326,7 +352,7 @@ impl Performance<'_> {
 
     /// After the last message: as long as the recording went on, or until nothing more is to be expected.
     async fn hold(&mut self) -> Result<(), Broken> {
-        let (recording, pace) = (self.recording, self.stage.settings.pace);
+        let (recording, pace) = (self.recording, self.pace);
         let last = recording.steps.last().map_or(recording.span.0, |s| s.time);
         let rest = recording.span.1.since(last).min(LONGEST_PAUSE);
         let timed = matches!(pace, Pace::Capture(_));
@@ -337,8 +363,8 @@ impl Performance<'_> {
             match self.turn(until).await {
                 Ok(true) if Instant::now() < end => {}
                 Ok(_) => return Ok(()),
-                // Everything was sent: that the target ends it now is a server's way.
-                Err(Stop::Closed(_)) => return Ok(()),
+                // Everything was sent: that the target ends it now is a server's way. A reset says that it did not read all.
+                Err(Stop::Closed) => return Ok(()),
                 Err(stop) => return Err(stop.into()),
             }
         }

@@ -85,6 +85,8 @@ pub struct Step {
     pub act: Act,
     /// Calls whose answers must be there before.
     pub after: Vec<usize>,
+    /// Audio and video messages that had come before.
+    pub media_before: u64,
 }
 
 /// A message stream.
@@ -170,16 +172,18 @@ impl Kind {
 
 /// Whether messages of this type are media or go with it: they are what `--loop` repeats.
 pub fn is_media(type_id: u8) -> bool {
-    matches!(
-        type_id,
-        type_id::AUDIO | type_id::VIDEO | type_id::AGGREGATE | type_id::DATA_AMF0 | type_id::DATA_AMF3
-    )
+    carries_media(type_id) || matches!(type_id, type_id::DATA_AMF0 | type_id::DATA_AMF3)
+}
+
+/// Whether messages of this type are audio, video or both.
+pub fn carries_media(type_id: u8) -> bool {
+    matches!(type_id, type_id::AUDIO | type_id::VIDEO | type_id::AGGREGATE)
 }
 
 impl Recording {
     /// The steps from the first audio or video message to the last.
     pub fn body(&self) -> Range<usize> {
-        let is = |s: &Step| matches!(s.header.type_id, type_id::AUDIO | type_id::VIDEO | type_id::AGGREGATE);
+        let is = |s: &Step| carries_media(s.header.type_id);
         let first = self.steps.iter().position(is).unwrap_or(self.steps.len());
         first..self.steps.iter().rposition(is).map_or(first, |last| last + 1)
     }
@@ -211,6 +215,8 @@ struct Draft {
     /// Answers that came since the client's last message.
     came: Vec<usize>,
     server_spoke: bool,
+    /// Audio and video messages of the server so far.
+    media: u64,
 }
 
 impl Collector {
@@ -287,6 +293,7 @@ impl Watch for Collector {
             }
             (Direction::S2c, Heard::Version(_)) => draft.server_spoke = true,
             (Direction::S2c, Heard::Message(header, payload)) => {
+                draft.media += u64::from(carries_media(header.type_id));
                 if let type_id::COMMAND_AMF0 | type_id::COMMAND_AMF3 = header.type_id
                     && let Ok(Message::Command(command)) = Message::decode(header.type_id, payload)
                 {
@@ -347,7 +354,15 @@ impl Draft {
         if is_media(header.type_id) {
             after.extend(self.calls.iter().rposition(|c| c.kind == Kind::Publish && c.stream == stream));
         }
-        self.steps.push(Step { time, header, payload: Bytes::copy_from_slice(payload), stream, act, after });
+        self.steps.push(Step {
+            time,
+            header,
+            payload: Bytes::copy_from_slice(payload),
+            stream,
+            act,
+            after,
+            media_before: self.media,
+        });
     }
 
     fn pass_over(&mut self, what: &'static str) {

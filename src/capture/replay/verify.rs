@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::line::{Limit, Line};
+use super::recording::carries_media;
 use crate::net::conn::Dial;
 use crate::net::relay::{self, Frame, Relayed, Rules};
 use crate::record::replay::Verify;
@@ -199,7 +200,7 @@ async fn play(
             shared.set(|s| s.ready = Some(Err(format!("the player was refused: {refusal:?}"))));
         }
         Event::Message(header, payload) => {
-            if matches!(header.type_id, type_id::AUDIO | type_id::VIDEO | type_id::AGGREGATE) {
+            if carries_media(header.type_id) {
                 shared.set(|s| s.frames(&header, payload));
             }
         }

@@ -1,0 +1,188 @@
+//! `replay` as a user runs it: what it prints and returns.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::recorded::Conversation;
+use crate::shipped;
+
+fn replay(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rtmp-bench")).arg("replay").args(args).output().expect("rtmp-bench runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn path(name: &str) -> String {
+    shipped(name).to_string_lossy().into_owned()
+}
+
+/// The reference server as a process of its own, which ends with this.
+struct Served(Child, String);
+
+impl Served {
+    fn with(args: &[&str]) -> Served {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rtmp-bench"))
+            .args(["serve", "127.0.0.1:0"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("rtmp-bench runs");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        Served(child, line.trim().to_owned())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn without_a_target_the_reference_server_is_used() {
+    let out = replay(&[&path("loc-ffmpeg-publish-token.pcapng"), "--pace", "asap", "--verify"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let shown = text(&out.stdout);
+    for line in [
+        "publish cam2?token=***&expires=***&sign=***: done",
+        "mapped    stream 1 is 1",
+        "177 of 177 frames, each once, in order, unchanged",
+        "1 session: 0 failed, 1 answered otherwise than recorded",
+    ] {
+        assert!(shown.contains(line), "{line}\n{shown}");
+    }
+    assert!(!shown.contains("s3cr"), "a secret is shown: {shown}");
+}
+
+#[test]
+fn the_record_has_all_of_it_and_no_secrets() {
+    let served = Served::with(&[]);
+    let target = format!("{}/hush-hush-1?key=hush", served.1);
+    let capture = path("loc-ffmpeg-publish-token.pcapng");
+    let out = replay(&[
+        &capture, &target, "--pace", "asap", "--loop", "2", "--copies", "2", "--verify", "-o", "json",
+    ]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(!text(&out.stdout).contains("hush"), "{}", text(&out.stdout));
+    let record: Value = serde_json::from_slice(&out.stdout).expect("JSON alone");
+    assert_eq!((&record["verb"], &record["outcome"]), (&"replay".into(), &"clean".into()));
+    let replay = &record["replay"];
+    assert_eq!(
+        (&replay["pace"], &replay["loops"], &replay["copies"]),
+        (&"asap".into(), &2.into(), &2.into())
+    );
+    let sessions = replay["sessions"].as_array().expect("sessions");
+    assert_eq!(sessions.len(), 2);
+    for session in sessions {
+        assert_eq!(session["end"], "done");
+        assert_eq!(session["sent"]["frames"], 2 * 177);
+        assert_eq!(session["verify"][0]["held"], true);
+        assert_eq!(session["streams"][0]["recorded"], 1);
+        assert!(session["received"]["messages"]["20"].as_u64() >= Some(3));
+        assert!(session["departures"].as_array().is_some_and(|d| !d.is_empty()));
+    }
+}
+
+#[test]
+fn a_frame_that_is_changed_on_the_way_is_found() {
+    let served = Served::with(&["--fault", "relay-damages"]);
+    let capture = path("loc-gst-rtmpsink-librtmp-publish.pcapng");
+    let out = replay(&[&capture, &served.1, "--pace", "asap", "--verify"]);
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("DIFFERS"), "{}", text(&out.stdout));
+    let out = replay(&[&capture, &served.1, "--pace", "asap"]);
+    assert_eq!(out.status.code(), Some(0), "nobody looked: {}", text(&out.stdout));
+}
+
+#[test]
+fn a_hole_is_not_crossed() {
+    let out = replay(&[&path("loc-snaplen96-ffmpeg-publish.pcap"), "--pace", "asap"]);
+    assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0));
+    assert!(
+        text(&out.stderr).contains("c2s at 30: 1507 bytes are missing (snaplen)"),
+        "{}",
+        text(&out.stderr)
+    );
+    let none = replay(&[&path("loc-snaplen96-ffmpeg-publish.pcap"), "--allow-holes"]);
+    assert_eq!(none.status.code(), Some(2), "there is no whole message: {}", text(&none.stdout));
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let lossy = folder.path().join("lossy.pcap");
+    // The fourth frame of six is missing.
+    std::fs::write(&lossy, Conversation::rich().frames(2, 6, 50, 40).without(2)).expect("written");
+    let lossy = lossy.to_string_lossy();
+    let out = replay(&[&lossy, "--pace", "asap"]);
+    assert_eq!(out.status.code(), Some(2), "{}", text(&out.stdout));
+    assert!(text(&out.stderr).contains("bytes are missing (capture drop)"), "{}", text(&out.stderr));
+    let out = replay(&[&lossy, "--pace", "asap", "--allow-holes", "--verify", "-o", "json"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("what stands before it is replayed"), "{}", text(&out.stderr));
+    let record: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    assert_eq!(record["replay"]["sessions"][0]["sent"]["frames"], 3);
+}
+
+#[test]
+fn what_cannot_be_replayed_is_told() {
+    let (plain, raw) = (path("loc-ffmpeg-publish.pcapng"), path("pub-ustream-flash10-client.bin"));
+    for (args, exit, says) in [
+        (&[&path("loc-midstream-ffmpeg-publish.pcapng")[..]][..], 2, "starts mid-stream"),
+        (&[&path("loc-rtmpe-attempt-rtmpdump.pcapng")], 2, "RTMPE"),
+        (&[&path("pub-ustream-flash10-server.bin")], 2, "the client does not connect"),
+        (&[&plain, "--session", "nobody"], 2, "no client's session of the key 'nobody'"),
+        (&[&path("README.md")], 2, "not a capture"),
+        (&[&raw, "--pace", "capture"], 2, "the dump has no times"),
+        (&[&plain, "--pace", "0x"], 2, "expected capture, media, asap or a factor"),
+        (&[&plain, "--chunk-size", "0"], 2, "expected 1 to 16777215, or recorded"),
+        (&[&plain, "--copies", "0"], 2, "0 is not in 1..=10000"),
+        (&[&path("loc-rejected-and-aborted.pcapng"), "--copies", "9999"], 2, "more than 10000"),
+        (&[&plain, "rtmp://127.0.0.1:1/live"], 3, "unreachable"),
+        // rtmp 7.2.2.1: start 0 asks for a recorded stream, which the reference server has not.
+        (&[&path("loc-rtmpdump-play-chunk128.pcap"), "--pace", "asap"], 1, ""),
+    ] {
+        let out = replay(args);
+        assert_eq!(out.status.code(), Some(exit), "{args:?}: {}{}", text(&out.stdout), text(&out.stderr));
+        assert!(text(&out.stderr).contains(says), "{args:?}: {}", text(&out.stderr));
+    }
+}
+
+#[test]
+fn one_session_by_its_key_or_number() {
+    let capture = path("loc-rejected-and-aborted.pcapng");
+    for key in ["127.0.0.1:32994->127.0.0.1:19399", "4"] {
+        let out = replay(&[&capture, "--session", key, "--pace", "asap", "--verify", "-o", "json"]);
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+        let record: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        let sessions = record["replay"]["sessions"].as_array().expect("sessions");
+        assert_eq!(sessions.len(), 1);
+        assert_eq!(sessions[0]["names"][0]["target"], "kill9");
+        assert_eq!(sessions[0]["verify"][0]["came"], 39);
+    }
+}
+
+#[test]
+fn interrupted_it_still_reports() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let target = format!("rtmp://{}/live", listener.local_addr().expect("an address"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rtmp-bench"))
+        .args(["replay", &path("loc-ffmpeg-publish.pcapng"), &target, "-o", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("rtmp-bench runs");
+    let (mut taken, _) = listener.accept().expect("a connection");
+    taken.read_exact(&mut [0; 1537]).expect("C0 and C1");
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
+    assert!(killed.success());
+    let mut out = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut out).expect("text");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "{out}");
+    let record: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(record["outcome"], "interrupted");
+    assert_eq!(record["replay"]["sessions"][0]["end"], "interrupted");
+    assert_eq!(record["replay"]["sessions"][0]["sent"]["bytes"], 1537);
+}

@@ -1,0 +1,358 @@
+//! Replays in simulated time, over connections in memory.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rtmp_bench::capture;
+use rtmp_bench::capture::replay::pace::Pace;
+use rtmp_bench::capture::replay::recording::Act;
+use rtmp_bench::capture::replay::{Recorded, Settings, record, run};
+use rtmp_bench::net::conn::Dial;
+use rtmp_bench::net::peer::{AnyFault, Missing, Options, Peer};
+use rtmp_bench::record::inspect::Media;
+use rtmp_bench::record::replay::{End, Session};
+use rtmp_bench::wire::amf0::Value;
+use rtmp_bench::wire::message::{Message, UserControl};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::odd::{Odd, Ways};
+use crate::recorded::Conversation;
+use crate::{captures, shipped};
+
+fn settings() -> Settings {
+    Settings {
+        address: "target:1935".into(),
+        app: None,
+        name: None,
+        pace: Pace::Asap,
+        loops: 1,
+        copies: 1,
+        chunk_size: Some(4096),
+        verify: false,
+        show_secrets: true,
+        max_time: Duration::from_secs(600),
+    }
+}
+
+fn verifying() -> Settings {
+    Settings { verify: true, ..settings() }
+}
+
+/// What became of the sessions, and the simulated time it took.
+fn replay(recorded: Recorded, settings: &Settings, dial: impl Dial + 'static) -> (Vec<Session>, Duration) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let (_go_on, interrupt) = watch::channel(false);
+        let began = Instant::now();
+        let sessions = run(recorded.sessions, settings, Arc::new(dial), interrupt).await;
+        (sessions, began.elapsed())
+    })
+}
+
+fn read(path: &Path) -> Recorded {
+    record(path, None).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// A recording of these bytes.
+fn of_bytes(bytes: &[u8]) -> Recorded {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("capture");
+    std::fs::write(&path, bytes).expect("written");
+    read(&path)
+}
+
+fn plain() -> Recorded {
+    read(&shipped("loc-ffmpeg-publish.pcapng"))
+}
+
+fn peer(faults: &[&str]) -> Peer {
+    let mut options = Options::default();
+    for fault in faults {
+        options.add(fault.parse::<AnyFault>().expect("a fault's name"));
+    }
+    Peer::new(options)
+}
+
+#[test]
+fn every_whole_publish_comes_to_a_player() {
+    let (mut publishes, mut played) = (0, 0);
+    for path in captures() {
+        let found = capture::read(&path, true, &mut ()).expect("a capture");
+        let recorded = read(&path);
+        if recorded.sessions.iter().any(|s| s.hole.is_some()) {
+            continue;
+        }
+        let (sessions, _) = replay(recorded, &verifying(), peer(&[]));
+        for session in &sessions {
+            let before = found.sessions.iter().find(|s| s.key == session.key).expect("the recorded session");
+            let frames =
+                |m: &Media| -> u64 { m.audio.iter().chain(&m.video).map(|track| track.frames).sum() };
+            let sent = before.media.get("c2s").map_or(0, frames);
+            assert_eq!(session.sent.frames, sent, "{}: {session:?}", path.display());
+            if before.role != "publish" {
+                played += 1;
+                continue;
+            }
+            assert_eq!(session.end, End::Done, "{}: {session:?}", path.display());
+            // The one that was refused when recorded published nothing.
+            if sent > 0 {
+                publishes += 1;
+                let [verify] = &session.verify[..] else { panic!("{}: {session:?}", path.display()) };
+                assert!(verify.held, "{}: {verify:?}", path.display());
+                assert_eq!((verify.sent, verify.came), (sent, sent), "{}", path.display());
+            }
+            for (type_id, n) in &before.messages.c2s {
+                // Chunk sizes and acknowledgements are made anew.
+                if ![1, 3].contains(type_id) {
+                    assert_eq!(session.sent.messages.get(type_id), Some(n), "{} {type_id}", path.display());
+                }
+            }
+        }
+    }
+    assert!(publishes >= 14 && played >= 4, "{publishes} publishes, {played} others");
+}
+
+#[test]
+fn what_a_server_does_to_frames_is_found() {
+    for (fault, why) in [
+        ("relay-drops", "are missing before it"),
+        ("relay-doubles", "came twice"),
+        ("relay-swaps", "missing before it"),
+        ("relay-damages", "changed at byte"),
+        ("relay-stops", "did not come"),
+    ] {
+        let (sessions, _) = replay(plain(), &verifying(), peer(&[fault]));
+        let [session] = &sessions[..] else { panic!("{sessions:?}") };
+        let [verify] = &session.verify[..] else { panic!("{fault}: {session:?}") };
+        assert!(!verify.held && session.is_found(), "{fault}: {verify:?}");
+        assert!(verify.why.as_ref().is_some_and(|w| w.contains(why)), "{fault}: {verify:?}");
+    }
+    // What only concerns times is none of these.
+    for fault in ["times-smoothed", "times-stretched"] {
+        let (sessions, _) = replay(plain(), &verifying(), peer(&[fault]));
+        assert!(!sessions[0].is_found(), "{fault}: {sessions:?}");
+    }
+}
+
+#[test]
+fn a_player_that_cannot_wait_joins_before_the_first_frame() {
+    let options = Options { missing: Missing::Refuse, ..Options::default() };
+    let (sessions, _) = replay(plain(), &verifying(), Peer::new(options));
+    assert!(sessions[0].verify[0].held, "{sessions:?}");
+}
+
+#[test]
+fn ids_are_those_of_the_target() {
+    let odd = Odd::new(Ways::Sevens);
+    let recorded = of_bytes(&Conversation::rich().frames(2, 3, 10, 40).pcap());
+    let named = Settings { name: Some("other?k=1".into()), app: Some("app2".into()), ..settings() };
+    let (sessions, _) = replay(recorded, &named, odd.clone());
+    let session = &sessions[0];
+    assert_eq!(session.end, End::Done, "{session:?}");
+    assert_eq!(session.streams.iter().map(|m| (m.recorded, m.target)).collect::<Vec<_>>(), [(1, 7), (2, 14)]);
+    assert_eq!(session.calls.iter().map(|m| (m.recorded, m.target)).collect::<Vec<_>>(), [(5.0, 50.0)]);
+    let got = odd.messages();
+    let command = |name: &str| {
+        let found = got.iter().find_map(|(msid, _, m)| match m {
+            Message::Command(c) if c.name == name => Some((*msid, c.clone())),
+            _ => None,
+        });
+        found.unwrap_or_else(|| panic!("{name} did not come: {got:?}"))
+    };
+    let (_, connect) = command("connect");
+    let field = |name| connect.args[0].get(name).and_then(Value::as_text).map(ToString::to_string);
+    assert_eq!((field("app"), field("tcUrl")), (Some("app2".into()), Some("rtmp://target:1935/app2".into())));
+    let (msid, publish) = command("publish");
+    assert_eq!((msid, &publish.args[1]), (14, &"other?k=1".into()));
+    assert_eq!(command("deleteStream").1.args[1], Value::Number(7.0));
+    assert_eq!(command("_result").1.transaction_id, Some(50.0));
+    let buffer = Message::UserControl(UserControl::SetBufferLength { msid: 7, ms: 500 });
+    assert!(got.iter().any(|(_, _, m)| *m == buffer), "{got:?}");
+    assert!(!got.iter().any(|(_, _, m)| matches!(m, Message::Acknowledgement(4000))), "{got:?}");
+    let video: Vec<_> = got.iter().filter(|(_, _, m)| matches!(m, Message::Video(_))).collect();
+    assert_eq!(
+        video.iter().map(|(msid, ts, _)| (*msid, *ts)).collect::<Vec<_>>(),
+        [(14, 0), (14, 40), (14, 80)]
+    );
+}
+
+#[test]
+fn a_dump_of_the_clients_bytes_is_replayed_by_its_meaning() {
+    let odd = Odd::new(Ways::Sevens);
+    let recorded = of_bytes(&Conversation::rich().frames(2, 3, 10, 40).client_bytes());
+    assert!(recorded.untimed);
+    let (sessions, took) = replay(recorded, &Settings { pace: Pace::Media, ..settings() }, odd.clone());
+    assert_eq!(sessions[0].end, End::Done, "{sessions:?}");
+    let on = odd
+        .messages()
+        .iter()
+        .filter(|(_, _, m)| matches!(m, Message::Video(_)))
+        .map(|m| m.0)
+        .collect::<Vec<_>>();
+    assert_eq!(on.len(), 3);
+    assert!(on.iter().all(|msid| [7, 14].contains(msid)), "{on:?}");
+    assert!(took >= Duration::from_millis(80), "{took:?}");
+    let flash = read(&shipped("pub-ustream-flash10-client.bin"));
+    let (sessions, _) = replay(flash, &settings(), peer(&[]));
+    assert_eq!(sessions[0].end, End::Done, "{sessions:?}");
+    assert!(sessions[0].notes.iter().any(|n| n.contains("74 acknowledgements")), "{sessions:?}");
+}
+
+#[test]
+fn rounds_go_on_in_time() {
+    let odd = Odd::new(Ways::Sevens);
+    let recorded = || of_bytes(&Conversation::rich().frames(2, 3, 10, 40).pcap());
+    replay(recorded(), &Settings { loops: 3, ..settings() }, odd.clone());
+    let times: Vec<u32> =
+        odd.messages().iter().filter(|(_, _, m)| matches!(m, Message::Video(_))).map(|m| m.1).collect();
+    assert_eq!(times, [0, 40, 80, 120, 160, 200, 240, 280, 320]);
+    // At the media's own pace nine frames last as long as their timestamps say.
+    let (_, took) =
+        replay(recorded(), &Settings { loops: 3, pace: Pace::Media, ..settings() }, Odd::new(Ways::Sevens));
+    assert!(took >= Duration::from_millis(320), "{took:?}");
+    let (sessions, _) = replay(plain(), &Settings { loops: 2, ..verifying() }, peer(&[]));
+    let verify = &sessions[0].verify[0];
+    assert!(verify.held && verify.sent == 2 * 235, "{verify:?}");
+    // Header and frames at far times, audio and video.
+    let far = read(&shipped("loc-exttimestamp-chunk128-ffmpeg-publish.pcapng"));
+    let (sessions, _) = replay(far, &Settings { loops: 3, ..verifying() }, peer(&[]));
+    assert!(sessions[0].verify[0].held && sessions[0].verify[0].sent == 3 * 177, "{sessions:?}");
+}
+
+#[test]
+fn copies_have_names_of_their_own() {
+    let (sessions, _) = replay(plain(), &Settings { copies: 3, ..verifying() }, peer(&[]));
+    let names: Vec<_> = sessions.iter().map(|s| s.names[0].target.as_str()).collect();
+    assert_eq!(names, ["cam1-1", "cam1-2", "cam1-3"]);
+    assert!(sessions.iter().all(|s| s.verify[0].held && s.verify[0].came == 235), "{sessions:?}");
+    let token = read(&shipped("loc-ffmpeg-publish-token.pcapng"));
+    let (sessions, _) = replay(token, &Settings { copies: 2, ..settings() }, peer(&[]));
+    let name = sessions[1].names[0].target.as_str();
+    assert_eq!(name, "cam2-2?token=s3cr%20et&expires=1700000000&sign=a%2Fb%3D%3D");
+    // Two names in one capture stay two under one name of the user's.
+    let several = read(&shipped("loc-rejected-and-aborted.pcapng"));
+    let (sessions, _) = replay(several, &Settings { name: Some("x".into()), ..settings() }, peer(&[]));
+    let names: Vec<_> = sessions.iter().flat_map(|s| s.names.iter().map(|n| n.target.as_str())).collect();
+    assert_eq!(names, ["x", "x", "x-2", "x-3"]);
+}
+
+#[test]
+fn paces() {
+    let (_, asap) = replay(plain(), &settings(), peer(&[]));
+    let paced = |pace| replay(plain(), &Settings { pace, ..settings() }, peer(&[])).1;
+    let (capture, double, media) = (paced(Pace::Capture(1.0)), paced(Pace::Capture(2.0)), paced(Pace::Media));
+    // Four seconds of media.
+    assert!(asap <= Duration::from_secs(2), "{asap:?}");
+    assert!((3500..5500).contains(&capture.as_millis()), "{capture:?}");
+    assert!((1750..3000).contains(&double.as_millis()), "{double:?}");
+    assert!((3500..5500).contains(&media.as_millis()), "{media:?}");
+}
+
+#[test]
+fn chunk_sizes_are_ours_or_the_recorded_ones() {
+    for (chunk_size, want) in [(Some(4096), vec![4096]), (Some(1), vec![1]), (None, vec![128])] {
+        let odd = Odd::new(Ways::Sevens);
+        let recorded = read(&shipped("loc-gst-rtmp2sink-publish.pcap"));
+        replay(recorded, &Settings { chunk_size, ..settings() }, odd.clone());
+        let sizes: Vec<u32> = odd
+            .messages()
+            .iter()
+            .filter_map(|(_, _, m)| if let Message::SetChunkSize(n) = m { Some(*n) } else { None })
+            .collect();
+        assert_eq!(sizes, want);
+        assert_eq!(odd.messages().iter().filter(|(_, _, m)| matches!(m, Message::Video(_))).count(), 92);
+    }
+}
+
+#[test]
+fn hostile_targets_end_a_replay_within_bounds() {
+    for (ways, end, why) in [
+        (Ways::Silent, End::Unreachable, "no handshake within"),
+        (Ways::ClosesEarly, End::Closed, "closed the connection"),
+        (Ways::Encrypted, End::Refused, "S0 is 0x06"),
+        (Ways::Mute, End::Refused, "connect was not answered within"),
+        (Ways::ClosesAtConnect, End::Closed, "closed the connection"),
+        (Ways::Refuses, End::Refused, "connect was refused: _error NetConnection.Connect.Rejected"),
+        (Ways::BadName, End::Refused, "publish was refused: onStatus NetStream.Publish.BadName"),
+        (Ways::ClosesAtMedia, End::Closed, "the connection broke"),
+        (Ways::Garbage, End::Closed, "cannot be read"),
+        (Ways::StopsReading, End::Refused, "connect was not answered within"),
+        (Ways::Floods, End::Refused, "connect was not answered within"),
+    ] {
+        let odd = Odd::new(ways);
+        let (sessions, took) = replay(plain(), &settings(), odd);
+        let session = &sessions[0];
+        assert_eq!(session.end, end, "{ways:?}: {session:?}");
+        assert!(session.why.as_ref().is_some_and(|w| w.contains(why)), "{ways:?}: {session:?}");
+        assert!(took < Duration::from_secs(30), "{ways:?}: {took:?}");
+        let (sessions, took) = replay(plain(), &verifying(), Odd::new(ways));
+        assert!(sessions[0].is_found() && took < Duration::from_secs(60), "{ways:?}: {took:?}, {sessions:?}");
+    }
+}
+
+#[test]
+fn what_is_answered_otherwise_is_told() {
+    let (sessions, _) = replay(plain(), &settings(), peer(&[]));
+    let told: Vec<String> = sessions[0]
+        .departures
+        .iter()
+        .map(|d| format!("{} {} {}", d.kind, d.about, d.recorded.as_ref().or(d.came.as_ref()).unwrap()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "added releaseStream(2) _result",
+            "added FCPublish(3) _result",
+            "added FCUnpublish(6) _result",
+            "missing status onStatus NetStream.Unpublish.Success",
+        ]
+    );
+}
+
+#[test]
+fn the_run_ends_when_its_time_is_up_or_the_user_says_so() {
+    let slow = Settings { pace: Pace::Capture(0.001), max_time: Duration::from_secs(20), ..verifying() };
+    let (sessions, took) = replay(plain(), &slow, peer(&[]));
+    assert_eq!(sessions[0].end, End::Late, "{sessions:?}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let sessions = runtime.block_on(async {
+        let (stop, interrupt) = watch::channel(false);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            stop.send_replace(true);
+            std::future::pending::<()>().await;
+        });
+        let both = read(&shipped("loc-rejected-and-aborted.pcapng")).sessions;
+        let settings = Settings { pace: Pace::Capture(1.0), ..settings() };
+        run(both, &settings, Arc::new(peer(&[])), interrupt).await
+    });
+    let [first, others @ ..] = &sessions[..] else { panic!("no session") };
+    assert_eq!((first.end, others.len()), (End::Interrupted, 4), "{sessions:?}");
+    assert!(first.sent.frames > 0 && others.iter().all(|s| s.end != End::Done || s.sent.bytes > 0));
+}
+
+#[test]
+fn a_player_is_played_to() {
+    let mut both = read(&shipped("loc-gst-rtmp2src-play.pcapng"));
+    let mut publish = plain().sessions.remove(0);
+    // As if the publisher had begun when the player was there already.
+    let begun = both.sessions[0].span.0 + Duration::from_millis(1);
+    (publish.span, publish.names) = ((begun, begun + Duration::from_secs(9)), vec!["base.flv".into()]);
+    for step in &mut publish.steps {
+        if let Act::Call(command, _) = &mut step.act
+            && let Some(Value::String(name)) = command.args.get_mut(1)
+            && name == "cam1"
+        {
+            *name = "base.flv".into();
+        }
+    }
+    both.sessions.push(publish);
+    let (sessions, _) = replay(both, &Settings { app: Some("live".into()), ..settings() }, peer(&[]));
+    assert_eq!((sessions[0].end, sessions[1].end), (End::Done, End::Done));
+    assert_eq!(sessions[0].received.frames, 235, "{:?}", sessions[0]);
+}
