@@ -24,7 +24,10 @@ impl Nginx {
     fn start() -> Option<Nginx> {
         let program = ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|p| Path::new(p).exists());
         let Some(program) = program.filter(|_| Path::new(MODULE).exists()) else {
-            println!("skipped: nginx with the nginx-rtmp module is not installed");
+            #[allow(clippy::print_stdout)]
+            {
+                println!("skipped: nginx with the nginx-rtmp module is not installed");
+            }
             return None;
         };
         let folder = tempfile::tempdir().expect("a folder");

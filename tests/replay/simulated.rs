@@ -342,6 +342,7 @@ fn a_player_is_played_to() {
     let mut publish = plain().sessions.remove(0);
     // As if the publisher had begun when the player was there already.
     let begun = both.sessions[0].span.0 + Duration::from_millis(1);
+    both.sessions[0].span.1 = begun + Duration::from_secs(9);
     (publish.span, publish.names) = ((begun, begun + Duration::from_secs(9)), vec!["base.flv".into()]);
     for step in &mut publish.steps {
         if let Act::Call(command, _) = &mut step.act
@@ -352,7 +353,8 @@ fn a_player_is_played_to() {
         }
     }
     both.sessions.push(publish);
-    let (sessions, _) = replay(both, &Settings { app: Some("live".into()), ..settings() }, peer(&[]));
+    let named = Settings { app: Some("live".into()), name: Some("cam".into()), ..settings() };
+    let (sessions, _) = replay(both, &named, peer(&[]));
     assert_eq!((sessions[0].end, sessions[1].end), (End::Done, End::Done));
-    assert_eq!(sessions[0].received.frames, 235, "{:?}", sessions[0]);
+    assert_eq!(sessions[0].received.frames, 235, "{sessions:?}");
 }
