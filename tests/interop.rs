@@ -137,10 +137,14 @@ async fn relay(publisher: &str, players: &[(&str, &str)]) {
         end(name, child).await;
         let got = packets(&out);
         let same = got.iter().zip(&want).take_while(|(got, want)| got == want).count();
-        assert_eq!(
-            (got.len(), same),
-            (want.len(), want.len()),
-            "{name}: packets, and how many are the clip's"
+        // rtmp2src drops the message it holds when the end of the stream comes right behind it: a capture shows it on the wire.
+        let least = want.len() - usize::from(name == GSTREAMER.0);
+        let whole = same == got.len() && (least..=want.len()).contains(&same);
+        assert!(
+            whole,
+            "{name}: {} packets, the first {same} as in the clip, which has {}",
+            got.len(),
+            want.len()
         );
     }
 }
