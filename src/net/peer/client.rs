@@ -344,10 +344,7 @@ impl Client {
 
     /// A user control event.
     pub fn event(&mut self, event: UserControl) {
-        let begins = matches!(event, UserControl::StreamBegin(_));
-        if !(begins && self.faults().has(Fault::NoStreamBegin)) {
-            misbehave::event_out(self, event);
-        }
+        misbehave::event_out(self, event);
     }
 
     /// rtmp 7.2.2: onStatus with transaction id 0 on the message stream concerned.

@@ -98,8 +98,7 @@ fn whole(number: f64) -> Option<u32> {
 /// rtmp 7.2.1.2: an answer has the id of the call; a call with id 0 wants none.
 fn respond(client: &mut Client, command: &Command, name: &str, args: Vec<Value>) {
     let faults = client.faults();
-    let wants = |id: &f64| *id != 0.0 || faults.has(Fault::CallAnsweredWithoutId);
-    if let Some(id) = command.transaction_id.filter(wants) {
+    if let Some(id) = command.transaction_id.filter(|id| *id != 0.0) {
         let id = if faults.has(Fault::ResultIdWrong) { id + 1.0 } else { id };
         let answer = Message::Command(Command {
             encoding: command.encoding,

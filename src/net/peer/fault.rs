@@ -56,9 +56,6 @@ faults! {
     C1TimeLimited = "c1-time-limited", "closes when the time of C1 has its top bit set";
     C1TimeZero = "c1-time-zero-refused", "closes when the time of C1 is 0";
     C1RandomChecked = "c1-random-checked", "closes when all random bytes of C1 are the same";
-    C2MustEcho = "c2-must-echo", "closes when C2 does not repeat the random bytes of S1";
-    DigestWrong = "digest-wrong", "signs S1 wrongly";
-    NoHandshakeTimer = "no-handshake-timer", "waits for the handshake without end";
     // rtmp 5.1, 5.4: what the server says of itself.
     LittleEndian = "little-endian-values", "writes window, bandwidth and chunk size with the low byte first";
     MsidBigEndian = "msid-big-endian", "reads and writes message stream ids with the high byte first";
@@ -126,9 +123,7 @@ faults! {
     ResultIdWrong = "result-id-wrong", "answers with the transaction id plus one";
     SameStreamId = "same-stream-id", "gives every stream the id 1";
     UnknownCallHangs = "unknown-call-hangs", "hangs at an unknown call";
-    CallAnsweredWithoutId = "call-0-answered", "answers a call with transaction id 0";
     StatusOnStream0 = "status-on-stream-0", "sends onStatus on message stream 0";
-    NoStreamBegin = "no-stream-begin", "sends no Stream Begin";
     // What players get.
     TimesSmoothed = "times-smoothed", "a step of more than 250 ms is relayed as 10 ms";
     TimesShifted = "times-stretched", "times are relayed 1 % too long";
@@ -139,7 +134,6 @@ faults! {
     RelayDamages = "relay-damages", "the last byte of every seventh audio or video message is changed";
     RelayMixes = "relay-mixes", "players get the media of every stream";
     RelayStops = "relay-stops", "nothing more comes to players after three messages";
-    RelayHoards = "relay-hoards", "keeps every message a hundred times";
 }
 
 /// A set of faults.

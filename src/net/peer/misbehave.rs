@@ -15,8 +15,6 @@ use bytes::Bytes;
 const HELLO_LEN: u64 = 1 + BLOCK_LEN as u64;
 /// Every so many messages the relay does something wrong.
 const EVERY: u64 = 7;
-/// What [`Fault::RelayHoards`] keeps of each message, in copies.
-const HOARD: usize = 100;
 
 /// What the faults remember of a session.
 #[derive(Debug, Default)]
@@ -41,7 +39,6 @@ pub(super) struct Misbehaviour {
     batch: VecDeque<Frame>,
     last_time: Option<(u32, u32)>,
     stalled: bool,
-    hoard: Vec<Vec<u8>>,
 }
 
 /// What the session is not to do by itself, so that the faults can do it wrongly.
@@ -81,9 +78,6 @@ pub(super) fn incoming(client: &mut Client, bytes: &mut Vec<u8>) {
         }
     }
     if total >= HANDSHAKE_LEN {
-        let (c2, s1) =
-            (&client.wrong.came[HELLO_LEN as usize + 8..], client.wrong.went.get(9..HELLO_LEN as usize));
-        client.ending |= has(Fault::C2MustEcho) && s1 != Some(c2);
         let late = std::mem::take(&mut client.wrong.held_back);
         client.say(&late);
     }
@@ -183,10 +177,6 @@ fn shake_wrongly(faults: Faults, c0: u8, c1: &[u8], bytes: &mut [u8]) {
     }
     if has(Fault::S1Version) {
         s1[4..8].copy_from_slice(&[4, 5, 0, 1]);
-    }
-    if has(Fault::DigestWrong) && s1[4] != 0 {
-        // Every byte that is not the pointer's is signed.
-        s1[700] ^= 1;
     }
     if has(Fault::S2TimeZero) {
         s2[..4].fill(0);
@@ -448,9 +438,6 @@ pub(super) fn relay(client: &mut Client, frame: Frame) -> Vec<Frame> {
     if has(Fault::AcksDemanded) && client.sent > 200_000 && !client.acked {
         client.ending = true;
     }
-    if has(Fault::RelayHoards) {
-        client.wrong.hoard.push(frame.payload.repeat(HOARD));
-    }
     if chosen && has(Fault::RelayDamages) && !frame.payload.is_empty() {
         let mut payload = frame.payload.to_vec();
         if let Some(last) = payload.last_mut() {
@@ -492,7 +479,7 @@ fn smooth(client: &mut Client, frame: Frame) -> Frame {
 
 /// Whether the session waits for the handshake without end.
 pub(super) fn patient(faults: Faults) -> bool {
-    faults.has(Fault::NoHandshakeTimer) || faults.has(Fault::Silent) || faults.has(Fault::VersionHangs)
+    faults.has(Fault::Silent) || faults.has(Fault::VersionHangs)
 }
 
 /// Those that need acknowledgements not to be sent by the session.
