@@ -5,6 +5,7 @@
 pub mod capture;
 pub mod cli;
 pub mod fuzzing;
+pub mod load;
 pub mod net;
 pub mod notation;
 pub mod record;

@@ -1,6 +1,7 @@
 //! What a run found: plain data, saved as JSON. Units stand in the fields' names; "no data" is absent, never 0.
 
 pub mod inspect;
+pub mod load;
 pub mod replay;
 
 use schemars::JsonSchema;
@@ -40,6 +41,9 @@ pub struct Record {
     /// What `inspect` found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inspect: Option<inspect::Inspect>,
+    /// What `load` found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<load::Load>,
     /// What `replay` did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<replay::Replay>,

@@ -23,9 +23,10 @@ fn the_published_schema_is_the_records_own() {
 #[test]
 fn records_hold_to_it() {
     let validator = jsonschema::validator_for(&published()).expect("a schema");
-    let runs: [&[&str]; 3] = [
+    let runs: [&[&str]; 4] = [
         &["test", "-s", "chunk/type-1", "-o", "json"],
         &["test", "--probe", "-o", "json"],
+        &["load", "--players", "2", "--ramp", "0s", "--hold", "1s", "-o", "json"],
         &["inspect", "captures/loc-gst-rtmpsink-librtmp-publish.pcapng", "-o", "json"],
     ];
     for args in runs {

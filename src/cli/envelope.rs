@@ -34,6 +34,7 @@ impl Envelope {
             outcome,
             test: None,
             inspect: None,
+            load: None,
             replay: None,
         }
     }

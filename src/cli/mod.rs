@@ -10,6 +10,7 @@ mod check;
 mod embedded;
 mod envelope;
 mod inspect;
+mod load;
 mod output;
 mod replay;
 mod serve;
@@ -76,6 +77,7 @@ struct Cli {
 enum Verb {
     Check(check::CheckArgs),
     Inspect(inspect::InspectArgs),
+    Load(load::LoadArgs),
     Replay(replay::ReplayArgs),
     Serve(serve::ServeArgs),
     Test(test::TestArgs),
@@ -88,6 +90,7 @@ pub fn main() -> ExitCode {
     let result: Result<Exit, Failure> = match cli.verb {
         Verb::Check(args) => check::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
+        Verb::Load(args) => load::run(&args),
         Verb::Replay(args) => replay::run(&args),
         Verb::Serve(args) => serve::run(&args),
         Verb::Test(args) => test::run(&args),

@@ -20,6 +20,7 @@ pub struct Output {
 pub enum Format {
     Text,
     Json,
+    Csv,
     Junit,
     Pcapng,
 }
@@ -36,10 +37,15 @@ impl FromStr for Output {
         let format = match name {
             "text" => Format::Text,
             "json" => Format::Json,
+            "csv" => Format::Csv,
             "junit" => Format::Junit,
             "pcapng" if file.is_none() => return Err("expected a folder: pcapng:DIR".into()),
             "pcapng" => Format::Pcapng,
-            _ => return Err(format!("unknown format '{name}'; expected text, json, junit or pcapng:DIR")),
+            _ => {
+                return Err(format!(
+                    "unknown format '{name}'; expected text, json, csv, junit or pcapng:DIR"
+                ));
+            }
         };
         Ok(Output { format, file })
     }

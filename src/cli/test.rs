@@ -328,7 +328,6 @@ impl Run<'_> {
                 Format::Text if self.args.probe && record.outcome == record::Outcome::Clean => {
                     probe::screen(record)
                 }
-                Format::Text => table::test(record, look),
                 Format::Json => {
                     serde_json::to_string_pretty(record).map_err(|e| Failure::internal(e.to_string()))? + "\n"
                 }
@@ -337,6 +336,7 @@ impl Run<'_> {
                     self.captures(record, outcomes, output.file.as_deref().unwrap_or(Path::new(".")))?;
                     continue;
                 }
+                _ => table::test(record, look),
             };
             output.write(&text).map_err(Failure::internal)?;
         }

@@ -2,6 +2,7 @@
 
 pub mod inspect;
 pub mod junit;
+pub mod load;
 pub mod probe;
 pub mod replay;
 pub mod table;

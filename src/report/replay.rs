@@ -165,6 +165,7 @@ mod tests {
             outcome: Outcome::Found,
             test: None,
             inspect: None,
+            load: None,
             replay: Some(replay),
         };
         let want = "\

@@ -1,0 +1,218 @@
+//! `load`: publishers and players; latency, start-up time, throughput.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::embedded;
+use super::envelope::{self, Envelope};
+use super::output::{self, Format, Output};
+use super::{Exit, Failure, interrupted};
+use crate::load::media::{Media, Shape};
+use crate::load::plan::{Plan, Stage};
+use crate::load::slo::{self, Slo};
+use crate::load::{self, Error, Found};
+use crate::net::target::Target;
+use crate::record::{self, Outcome};
+use crate::report;
+
+/// Publishers and players; latency, start-up time, throughput.
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// rtmp://host[:port]/app[/prefix][?query]; without it the built-in reference server is used.
+    target: Option<Target>,
+    /// Streams to publish, named PREFIX-0, PREFIX-1, ….
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=MAX_SESSIONS))]
+    publishers: u32,
+    /// Players, spread over the published streams.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(..=MAX_SESSIONS))]
+    players: u32,
+    /// Play this name, which somebody else publishes; with --publishers 0.
+    #[arg(long, value_name = "NAME")]
+    play: Option<String>,
+    /// From no player to all.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    ramp: Duration,
+    /// How long all are kept, from the end of the ramp.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    hold: Duration,
+    /// A stage: so long, and the players wanted at its end, reached evenly. Repeatable; in place of --players, --ramp and --hold.
+    #[arg(long, value_name = "TIME:PLAYERS", value_parser = stage, conflicts_with_all = ["players", "ramp", "hold"])]
+    stage: Vec<Stage>,
+    /// New sessions a second at most.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// What a publisher sends, in bit/s: 800k, 2.5M.
+    #[arg(long, value_name = "RATE", default_value = "1M", value_parser = bitrate)]
+    bitrate: u64,
+    /// Video frames a second.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=240))]
+    fps: u32,
+    /// From key frame to key frame.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    gop: Duration,
+    /// What must hold: `frame.p99 < 500ms`, `failed < 1%`, `lost = 0`. Repeatable; failed, corrupt and lost = 0 hold where nothing is said of them.
+    #[arg(long, value_name = "EXPR")]
+    slo: Vec<Slo>,
+    /// Players read each time this comes round, not at once: cheaper, and latencies are exact to that.
+    #[arg(long, value_name = "TIME", value_parser = tick)]
+    tick: Option<Duration>,
+    /// For the whole run, at most.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    max_time: Duration,
+    /// Event loops, each on a thread of its own; 0: one a core.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=256))]
+    shards: u16,
+    /// Where results go: text, json or csv[:FILE]. Repeatable.
+    #[arg(short = 'o', long = "output", value_name = "FORMAT[:FILE]")]
+    output: Vec<Output>,
+    /// A run that we were the limit of may pass.
+    #[arg(long)]
+    allow_limited: bool,
+    /// The target's process: its processor time and memory are recorded too.
+    #[arg(long, value_name = "PID")]
+    watch_pid: Option<u32>,
+    /// Show stream keys and passwords.
+    #[arg(long)]
+    show_secrets: bool,
+}
+
+/// Sessions of one run and role, at most.
+const MAX_SESSIONS: i64 = 20_000;
+/// Video frames from key frame to key frame, at most: each is prepared.
+const MAX_GOP: u64 = 2400;
+
+fn stage(s: &str) -> Result<Stage, String> {
+    let (time, players) = s.split_once(':').ok_or("expected TIME:PLAYERS, for example 30s:200")?;
+    let time = humantime::parse_duration(time).map_err(|e| format!("'{time}': {e}"))?;
+    let players: u32 = players.parse().map_err(|_| format!("'{players}' is no number of players"))?;
+    match i64::from(players) <= MAX_SESSIONS {
+        true => Ok(Stage { time, players }),
+        false => Err(format!("at most {MAX_SESSIONS} players")),
+    }
+}
+
+fn bitrate(s: &str) -> Result<u64, String> {
+    let (number, unit) = match s.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&s[..at], 1e3),
+        Some((at, 'm' | 'M')) => (&s[..at], 1e6),
+        _ => (s, 1.0),
+    };
+    let bits = number.parse::<f64>().ok().map(|n| n * unit).filter(|n| (1e4..=2e8).contains(n));
+    bits.map(|n| n as u64).ok_or_else(|| "expected bit/s from 10k to 200M".into())
+}
+
+fn tick(s: &str) -> Result<Duration, String> {
+    let tick = humantime::parse_duration(s).map_err(|e| e.to_string())?;
+    let right = Duration::from_millis(1)..=Duration::from_secs(1);
+    if right.contains(&tick) { Ok(tick) } else { Err("expected a time from 1ms to 1s".into()) }
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When it could not run: with the exit status and what to say.
+pub fn run(args: &LoadArgs) -> Result<Exit, Failure> {
+    let outputs =
+        output::resolve(&args.output, &[Format::Text, Format::Json, Format::Csv]).map_err(Failure::usage)?;
+    let plan = plan(args)?;
+    let media = Media::new(plan.shape).map_err(|e| Failure::usage(format!("--bitrate: {e}")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::internal(format!("no runtime: {e}")))?;
+    runtime.block_on(drive(args, plan, media, &outputs))
+}
+
+fn plan(args: &LoadArgs) -> Result<Plan, Failure> {
+    let stages = match args.stage.is_empty() {
+        true => [args.ramp, args.hold].map(|time| Stage { time, players: args.players }).to_vec(),
+        false => args.stage.clone(),
+    };
+    let gop = args.gop.as_millis() * u128::from(args.fps) / 1000;
+    let gop = u32::try_from(gop).ok().filter(|n| (1..=MAX_GOP).contains(&u64::from(*n)));
+    let gop = gop.ok_or_else(|| Failure::usage(format!("--gop: expected 1 to {MAX_GOP} frames")))?;
+    let plan = Plan {
+        publishers: args.publishers,
+        stages,
+        rate: args.rate,
+        shape: Shape { bitrate_bps: args.bitrate, fps: args.fps, gop },
+        tick: args.tick,
+        play: args.play.clone(),
+        max_time: args.max_time,
+        shards: usize::from(args.shards),
+    };
+    match (args.publishers, plan.players(), &args.play) {
+        (0, 0, _) => Err(Failure::usage("no publishers and no players: nothing to do")),
+        (1.., _, Some(_)) => Err(Failure::usage("--play plays what others publish: it needs --publishers 0")),
+        (0, _, None) => Err(Failure::usage("without publishers --play must say what is played")),
+        _ => Ok(plan),
+    }
+}
+
+async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) -> Result<Exit, Failure> {
+    let envelope = Envelope::begin("load");
+    let stop = interrupted();
+    let target = match &args.target {
+        Some(target) => target.clone(),
+        None => embedded::start()?,
+    };
+    let url = target.display(args.show_secrets);
+    let mut said = Instant::now();
+    let mut on_second = |row: &record::load::Interval| {
+        if said.elapsed() >= Duration::from_secs(10) {
+            said = Instant::now();
+            super::complain(&report::load::second(row));
+        }
+    };
+    let found = match load::run(plan, media, &target, args.watch_pid, stop, &mut on_second).await {
+        Ok(found) => found,
+        Err(Error::Resolve(e)) => {
+            super::complain(&format!("{url}: {e}"));
+            return Ok(Exit::Unreachable);
+        }
+        Err(e @ Error::Internal(_)) => return Err(Failure::internal(e.to_string())),
+    };
+    let Found { mut load, stats, interrupted } = found;
+    load.slo = slo::with_defaults(&args.slo).iter().map(|slo| slo.judge(&stats)).collect();
+    if !args.show_secrets {
+        for failed in load.sessions.failed_by_phase.values_mut() {
+            failed.sample = target.mask(&failed.sample);
+        }
+    }
+    let (outcome, exit) = verdict(&load, interrupted, args.allow_limited);
+    let mask = |arg: &str| match arg.parse::<Target>() {
+        Ok(target) if arg.contains("://") => target.display(args.show_secrets),
+        _ => arg.to_owned(),
+    };
+    let mut record = envelope.end(outcome, envelope::arguments(mask));
+    record.target =
+        Some(record::Target { url: url.clone(), embedded: args.target.is_none(), fingerprint: None });
+    record.load = Some(load);
+    for output in outputs {
+        let text = match output.format {
+            Format::Json => {
+                serde_json::to_string_pretty(&record).map_err(|e| Failure::internal(e.to_string()))? + "\n"
+            }
+            Format::Csv => report::load::csv(&record),
+            _ => report::load::screen(&record),
+        };
+        output.write(&text).map_err(Failure::internal)?;
+    }
+    if exit == Exit::Unreachable {
+        super::complain(&format!("{url}: not one session started"));
+    }
+    Ok(exit)
+}
+
+fn verdict(load: &record::load::Load, interrupted: bool, allow_limited: bool) -> (Outcome, Exit) {
+    let missed = load.slo.iter().any(|slo| !slo.held);
+    match load.sessions.started {
+        _ if interrupted => (Outcome::Interrupted, Exit::Interrupted),
+        0 => (Outcome::Unreachable, Exit::Unreachable),
+        _ if load.generator.limited && !allow_limited => (Outcome::Limited, Exit::Found),
+        _ if missed => (Outcome::Found, Exit::Found),
+        _ if load.generator.limited => (Outcome::Limited, Exit::Clean),
+        _ => (Outcome::Clean, Exit::Clean),
+    }
+}

@@ -1,0 +1,345 @@
+//! Many publishers and players on one target: what they got, when, and whether the numbers are the target's or ours.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+use tokio::sync::mpsc;
+
+use crate::net::target::Target;
+use crate::record::load;
+
+pub mod media;
+pub mod plan;
+mod shard;
+pub mod slo;
+mod stats;
+mod track;
+mod watch;
+mod worker;
+
+pub use stats::Stats;
+
+use media::{Kind, Media, Stamp};
+use plan::Plan;
+use shard::Report;
+use watch::Watch;
+
+/// How long players wait for what is under way once publishers are silent.
+pub const DRAIN: Duration = Duration::from_secs(5);
+/// Own lateness above which the numbers are ours.
+const MAX_LAG_US: u64 = 50_000;
+/// Per cent of the machine above which they are.
+const MAX_BUSY: f64 = 95.0;
+
+/// Why a run cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The target's name has no address.
+    #[error("{0}")]
+    Resolve(io::Error),
+    /// No thread, no runtime, or one that panicked.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Found {
+    /// For the record; promises are not judged yet.
+    pub load: load::Load,
+    /// All counts and histograms.
+    pub stats: Stats,
+    /// Whether it was stopped before its time.
+    pub interrupted: bool,
+}
+
+/// What all shards of a run share. On the way of a message nothing of it is written.
+#[derive(Debug)]
+struct Run {
+    plan: Plan,
+    media: Media,
+    addr: SocketAddr,
+    app: String,
+    tc_url: String,
+    /// Of stream names.
+    prefix: String,
+    suffix: String,
+    id: u32,
+    clock: Clock,
+    slots: Vec<Slot>,
+    /// When publishers fall silent.
+    silence_ns: AtomicU64,
+    /// Players that are there.
+    playing: AtomicU64,
+}
+
+/// When a publisher sent its first frame and when it fell silent, in nanoseconds; 0: not yet.
+#[derive(Debug, Default)]
+struct Slot {
+    began_ns: AtomicU64,
+    ended_ns: AtomicU64,
+}
+
+/// The monotonic clock in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    origin: Instant,
+    origin_ns: u64,
+}
+
+impl Clock {
+    fn start() -> Clock {
+        Clock { origin: Instant::now(), origin_ns: clock_ns(ClockId::CLOCK_MONOTONIC) }
+    }
+
+    fn now(&self) -> u64 {
+        self.origin_ns + self.origin.elapsed().as_nanos() as u64
+    }
+
+    fn at(&self, behind: Duration) -> u64 {
+        self.origin_ns + behind.as_nanos() as u64
+    }
+
+    fn instant(&self, ns: u64) -> tokio::time::Instant {
+        (self.origin + Duration::from_nanos(ns.saturating_sub(self.origin_ns))).into()
+    }
+}
+
+fn clock_ns(clock: ClockId) -> u64 {
+    clock_gettime(clock).map_or(0, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64)
+}
+
+impl Run {
+    fn silence(&self) -> u64 {
+        self.silence_ns.load(Ordering::Relaxed)
+    }
+
+    /// When the last session ends.
+    fn end(&self) -> u64 {
+        self.silence() + DRAIN.as_nanos() as u64
+    }
+
+    /// How many frames a publisher planned before this instant.
+    fn planned_before(&self, publisher: u32, kind: Kind, until: u64) -> u32 {
+        let slot = &self.slots[publisher as usize];
+        let began = slot.began_ns.load(Ordering::Acquire);
+        let ended = slot.ended_ns.load(Ordering::Acquire);
+        let until = until.min(self.silence()).min(if ended == 0 { u64::MAX } else { ended });
+        if began == 0 { 0 } else { self.media.count_before(kind, until.saturating_sub(began)) }
+    }
+
+    fn planned_ns(&self, publisher: u32, kind: Kind, seq: u32) -> u64 {
+        let began = self.slots[publisher as usize].began_ns.load(Ordering::Acquire);
+        began + self.media.offset_ns(kind, seq)
+    }
+
+    /// Whether this publisher can have sent this by now: a target may say anything.
+    fn sent_that(&self, publisher: u32, kind: Kind, stamp: &Stamp, now: u64) -> bool {
+        (stamp.run, stamp.publisher) == (self.id, publisher)
+            && stamp.planned_ns == self.planned_ns(publisher, kind, stamp.seq)
+            && stamp.planned_ns <= now
+    }
+
+    fn name(&self, publisher: u32) -> String {
+        format!("{}-{publisher}{}", self.prefix, self.suffix)
+    }
+}
+
+/// Runs the plan against the target until it is through or `stop` is; `on_second` sees each second when it is over.
+///
+/// # Errors
+/// When the target has no address, or for want of threads.
+pub async fn run(
+    plan: Plan,
+    media: Media,
+    target: &Target,
+    watched: Option<u32>,
+    stop: impl Future<Output = ()>,
+    on_second: &mut dyn FnMut(&load::Interval),
+) -> Result<Found, Error> {
+    let addr = tokio::net::lookup_host(target.address()).await.map_err(Error::Resolve)?.next();
+    let addr = addr.ok_or_else(|| Error::Resolve(io::Error::other("no address")))?;
+    let timetable = plan.timetable();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let shards = if plan.shards == 0 { cores } else { plan.shards }.min(timetable.jobs.len().max(1));
+    let clock = Clock::start();
+    let id: u32 = rand::random();
+    let run = Arc::new(Run {
+        prefix: if target.prefix().is_empty() { format!("bench-{id:08x}") } else { target.prefix().into() },
+        suffix: target.suffix(),
+        app: target.app(),
+        tc_url: target.tc_url(),
+        slots: (0..plan.publishers).map(|_| Slot::default()).collect(),
+        silence_ns: AtomicU64::new(clock.at(timetable.silence)),
+        playing: AtomicU64::new(0),
+        plan,
+        media,
+        addr,
+        id,
+        clock,
+    });
+    let (reports, seconds) = mpsc::unbounded_channel();
+    let threads = (0..shards)
+        .map(|i| {
+            let jobs = timetable.jobs.iter().copied().skip(i).step_by(shards).collect();
+            shard::start(run.clone(), i, jobs, reports.clone())
+        })
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(|e| Error::Internal(format!("no shard: {e}")))?;
+    drop(reports);
+    let mut collector = Collector::new(&run, shards, Watch::new(watched));
+    let interrupted = collector.collect(&run, seconds, stop, on_second).await;
+    for thread in threads {
+        thread.join().map_err(|_| Error::Internal("a shard panicked".into()))?;
+    }
+    let planned = timetable.jobs.len() as u64;
+    Ok(collector.end(&run, planned, interrupted))
+}
+
+/// Puts the shards' seconds together.
+struct Collector {
+    shards: usize,
+    watch: Watch,
+    total: Stats,
+    /// Seconds that not every shard handed over.
+    open: BTreeMap<u64, (usize, Stats, load::Interval)>,
+    rows: Vec<load::Interval>,
+    kernel: bool,
+}
+
+impl Collector {
+    fn new(run: &Run, shards: usize, watch: Watch) -> Collector {
+        let kernel = run.plan.tick.is_none();
+        Collector { shards, watch, total: Stats::default(), open: BTreeMap::new(), rows: Vec::new(), kernel }
+    }
+
+    async fn collect(
+        &mut self,
+        run: &Run,
+        mut seconds: mpsc::UnboundedReceiver<Report>,
+        stop: impl Future<Output = ()>,
+        on_second: &mut dyn FnMut(&load::Interval),
+    ) -> bool {
+        let mut interrupted = false;
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                report = seconds.recv() => match report {
+                    Some(report) => self.take(report, on_second),
+                    None => break,
+                },
+                () = &mut stop, if !interrupted => {
+                    interrupted = true;
+                    run.silence_ns.fetch_min(run.clock.now(), Ordering::Relaxed);
+                }
+            }
+        }
+        while let Some((_, open)) = self.open.pop_first() {
+            self.close(open, on_second);
+        }
+        interrupted
+    }
+
+    fn take(&mut self, report: Report, on_second: &mut dyn FnMut(&load::Interval)) {
+        let (came, stats, row) = self.open.entry(report.second).or_default();
+        row.start_ms = report.second * 1000;
+        *came += 1;
+        row.sessions_up += report.up;
+        row.oldest_outstanding_us = row.oldest_outstanding_us.max(report.oldest_us);
+        stats.add(&report.stats);
+        self.kernel &= report.kernel;
+        // A shard that ended hands over no more: what is behind waits no longer either.
+        let whole = *came == self.shards;
+        while let Some(first) = self.open.first_entry() {
+            if *first.key() > report.second || !(whole || *first.key() < report.second.saturating_sub(1)) {
+                break;
+            }
+            let open = first.remove();
+            self.close(open, on_second);
+        }
+    }
+
+    fn close(
+        &mut self,
+        (_, stats, mut row): (usize, Stats, load::Interval),
+        on_second: &mut dyn FnMut(&load::Interval),
+    ) {
+        let counts = stats.counts;
+        (row.attempted, row.failed) = (counts.attempted, stats.failed());
+        (row.sent, row.received) = (counts.sent, counts.received);
+        (row.bytes_sent, row.bytes_received) = (counts.bytes_sent, counts.bytes_received);
+        row.latency = stats.briefs();
+        (row.cpu_pct, row.machine_pct) = self.watch.second();
+        let late = row.latency.get("lag").is_some_and(|lag| lag.p99_us > MAX_LAG_US);
+        row.limited = late || row.machine_pct.is_some_and(|pct| pct > MAX_BUSY);
+        self.total.add(&stats);
+        on_second(&row);
+        self.rows.push(row);
+    }
+
+    fn end(self, run: &Run, planned: u64, interrupted: bool) -> Found {
+        let Collector { watch, total, rows, kernel, shards, .. } = self;
+        let counts = total.counts;
+        let plan = &run.plan;
+        let millis = |d: Duration| d.as_millis() as u64;
+        let load = load::Load {
+            plan: load::Plan {
+                publishers: plan.publishers,
+                players: plan.players(),
+                stages: plan.stages.iter().map(|stage| (millis(stage.time), stage.players)).collect(),
+                rate_per_s: plan.rate,
+                bitrate_bps: run.media.shape().bitrate_bps,
+                fps: run.media.shape().fps,
+                gop: run.media.shape().gop,
+                read_mode: if plan.tick.is_some() { "sweep" } else { "precise" }.into(),
+                tick_ms: plan.tick.map(millis),
+                receipt_clock: if kernel { "kernel" } else { "user" }.into(),
+                play: plan.play.clone(),
+                shards: shards as u32,
+            },
+            sessions: load::Sessions {
+                planned,
+                attempted: counts.attempted,
+                started: counts.started,
+                ended: counts.ended,
+                failed_by_phase: total.failed_by_phase(),
+            },
+            frames: load::Frames {
+                sent: counts.sent,
+                received: counts.received,
+                expected: counts.expected,
+                lost: counts.lost,
+                duplicated: counts.duplicated,
+                reordered: counts.reordered,
+                corrupt: counts.corrupt,
+                join_burst: counts.join_burst,
+                foreign: counts.foreign,
+            },
+            bytes: load::Bytes { sent: counts.bytes_sent, received: counts.bytes_received },
+            latency: total.latencies(),
+            generator: generator(&total, &watch),
+            watched: watch.watched(),
+            intervals: rows,
+            slo: Vec::new(),
+        };
+        Found { load, stats: total, interrupted }
+    }
+}
+
+fn generator(total: &Stats, watch: &Watch) -> load::Generator {
+    let lag = total.histogram(stats::Metric::Lag).map(|h| h.value_at_quantile(0.99));
+    let (cpu_pct, machine_pct) = watch.whole();
+    let mut reasons = Vec::new();
+    if let Some(lag) = lag.filter(|lag| *lag > MAX_LAG_US) {
+        reasons.push(format!("own lateness p99 is {} ms, above {} ms", lag / 1000, MAX_LAG_US / 1000));
+    }
+    if let Some(pct) = machine_pct.filter(|pct| *pct > MAX_BUSY) {
+        reasons.push(format!("the machine was {pct:.0} % busy, above {MAX_BUSY:.0} %"));
+    }
+    load::Generator { lag_p99_us: lag, cpu_pct, machine_pct, limited: !reasons.is_empty(), reasons }
+}

@@ -1,0 +1,180 @@
+//! One single-threaded event loop: its sessions never leave it, and what they measure is its own until it hands it over each second.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::time::ClockId;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::plan::{Job, Role};
+use super::stats::{Metric, Stats};
+use super::track::Receiver;
+use super::{Run, clock_ns, worker};
+
+/// Bytes of the one buffer that all its sessions read into.
+const BUFFER: usize = 64 << 10;
+/// How often it looks after itself.
+const LOOK: Duration = Duration::from_millis(100);
+/// A step of the clocks against each other above which kernel stamps are not believed until the next look, in nanoseconds.
+const STEP: u64 = 1_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What a shard found in a second.
+#[derive(Debug)]
+pub struct Report {
+    /// Which, from the start.
+    pub second: u64,
+    /// What was counted and measured in it.
+    pub stats: Stats,
+    /// Sessions that publish or play.
+    pub up: u64,
+    /// Age of the frame that has been outstanding longest.
+    pub oldest_us: Option<u64>,
+    /// Receipt was told by the kernel's stamps throughout.
+    pub kernel: bool,
+}
+
+/// What its sessions share.
+#[derive(Debug)]
+pub struct Shard {
+    pub run: Arc<Run>,
+    pub buffer: RefCell<Vec<u8>>,
+    pub control: RefCell<Vec<u8>>,
+    pub stats: RefCell<Stats>,
+    pub up: Cell<u64>,
+    pub players: RefCell<HashMap<u32, Rc<RefCell<Receiver>>>>,
+    /// The real-time clock less the monotonic one; `None` while they step.
+    pub offset_ns: Cell<Option<u64>>,
+    /// A receipt was told by our own clock.
+    pub unstamped: Cell<bool>,
+}
+
+/// Starts a thread that runs these jobs.
+///
+/// # Errors
+/// When there is no thread or no runtime.
+pub fn start(
+    run: Arc<Run>,
+    number: usize,
+    jobs: Vec<Job>,
+    reports: UnboundedSender<Report>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(format!("shard {number}")).spawn(move || {
+        let shard = Rc::new(Shard {
+            run,
+            buffer: RefCell::new(vec![0; BUFFER]),
+            control: RefCell::new(nix::cmsg_space!(nix::sys::time::TimeSpec)),
+            stats: RefCell::default(),
+            up: Cell::new(0),
+            players: RefCell::default(),
+            offset_ns: Cell::new(clock_offset()),
+            unstamped: Cell::new(false),
+        });
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            tokio::select! {
+                () = work(&shard, jobs) => {}
+                () = look_after(&shard, &reports) => {}
+            }
+            let second = shard.second(shard.run.clock.now());
+            shard.hand_over(&reports, second);
+        });
+    })
+}
+
+/// Begins each job at its time and waits for all.
+async fn work(shard: &Rc<Shard>, jobs: Vec<Job>) {
+    let run = &shard.run;
+    let mut sessions = JoinSet::new();
+    for job in jobs {
+        let begin = run.clock.at(job.begin);
+        loop {
+            let now = run.clock.now();
+            if now >= begin || now >= run.silence() {
+                break;
+            }
+            sleep_until(run.clock.instant(begin.min(now + LOOK.as_nanos() as u64))).await;
+        }
+        if run.clock.now() >= run.silence() {
+            break;
+        }
+        if matches!(job.role, Role::Player(_)) {
+            run.playing.fetch_add(1, Ordering::Relaxed);
+        }
+        sessions.spawn_local(worker::work(shard.clone(), job));
+        // Those that have ended are let go.
+        while sessions.try_join_next().is_some() {}
+    }
+    while let Some(ended) = sessions.join_next().await {
+        if let Err(e) = ended
+            && e.is_panic()
+        {
+            std::panic::resume_unwind(e.into_panic());
+        }
+    }
+}
+
+/// Measures how late the loop is, compares the clocks, hands over each second.
+async fn look_after(shard: &Shard, reports: &UnboundedSender<Report>) {
+    let run = &shard.run;
+    let mut second = 0;
+    let mut next = Instant::from(run.clock.origin);
+    loop {
+        next = (next + LOOK).max(Instant::now() - LOOK);
+        sleep_until(next).await;
+        let late = Instant::now().saturating_duration_since(next);
+        shard.stats.borrow_mut().record_us(Metric::Lag, late.as_micros() as u64);
+        let offset = clock_offset();
+        let stepped = shard.offset_ns.get().zip(offset).is_some_and(|(old, new)| old.abs_diff(new) > STEP);
+        shard.offset_ns.set(offset.filter(|_| !stepped));
+        let now = shard.second(run.clock.now());
+        if now > second {
+            shard.hand_over(reports, now - 1);
+            second = now;
+        }
+    }
+}
+
+fn clock_offset() -> Option<u64> {
+    clock_ns(ClockId::CLOCK_REALTIME).checked_sub(clock_ns(ClockId::CLOCK_MONOTONIC))
+}
+
+impl Shard {
+    fn second(&self, now: u64) -> u64 {
+        (now - self.run.clock.origin_ns) / SECOND_NS
+    }
+
+    fn hand_over(&self, reports: &UnboundedSender<Report>, second: u64) {
+        let now = self.run.clock.now();
+        let players = self.players.borrow();
+        let oldest = players.values().filter_map(|player| player.borrow().oldest_ns(&self.run, now)).min();
+        // Whoever does not listen any more needs no report.
+        let _ = reports.send(Report {
+            second,
+            stats: self.stats.take(),
+            up: self.up.get(),
+            oldest_us: oldest.map(|planned| now.saturating_sub(planned) / 1000),
+            kernel: !self.unstamped.get(),
+        });
+    }
+
+    /// When bytes came, by the kernel's stamp of them if there is one that can be believed.
+    pub fn receipt(&self, stamp: Option<u64>, now: u64) -> u64 {
+        let at = stamp.zip(self.offset_ns.get()).and_then(|(stamp, offset)| stamp.checked_sub(offset));
+        match at.filter(|at| *at <= now + STEP && *at > self.run.clock.origin_ns) {
+            Some(at) => at.min(now),
+            None => {
+                self.unstamped.set(true);
+                now
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What a run must keep: `frame.p99 < 500ms`, `failed < 1%`, `lost = 0`.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::stats::{Count, Metric, Stats};
+use crate::record::load;
+
+/// One promise, its names checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slo {
+    text: String,
+    what: What,
+    relation: Relation,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum What {
+    Latency(Metric, Stat, u64),
+    Count(Count, f64),
+    Share(Count, f64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stat {
+    Min,
+    Mean,
+    Max,
+    Percentile(f64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    Below,
+    AtMost,
+    Equal,
+}
+
+/// Why a text is no promise.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("column {column} of '{text}': {why}")]
+pub struct SloError {
+    text: String,
+    column: usize,
+    why: String,
+}
+
+impl FromStr for Slo {
+    type Err = SloError;
+
+    fn from_str(text: &str) -> Result<Slo, SloError> {
+        let fail = |at: usize, why: String| {
+            let column = text[..at].chars().count() + 1;
+            SloError { text: text.to_owned(), column, why }
+        };
+        let trimmed = |from: usize, to: usize| {
+            let part = &text[from..to];
+            (from + part.len() - part.trim_start().len(), part.trim())
+        };
+        let Some(at) = text.find(['<', '=', '>']) else {
+            return Err(fail(text.len(), "expected <, <= or =".into()));
+        };
+        let (relation, len) = match &text[at..] {
+            rest if rest.starts_with("<=") => (Relation::AtMost, 2),
+            rest if rest.starts_with('<') => (Relation::Below, 1),
+            rest if rest.starts_with("==") => (Relation::Equal, 2),
+            rest if rest.starts_with('=') => (Relation::Equal, 1),
+            _ => return Err(fail(at, "expected <, <= or =".into())),
+        };
+        let (name_at, name) = trimmed(0, at);
+        let (limit_at, limit) = trimmed(at + len, text.len());
+        let what = match name.split_once('.') {
+            Some((metric, stat)) => {
+                let metric = metric_named(metric).map_err(|why| fail(name_at, why))?;
+                let stat = stat_named(stat).map_err(|why| fail(name_at + name.len() - stat.len(), why))?;
+                let time = time(limit).map_err(|why| fail(limit_at, why))?;
+                What::Latency(metric, stat, time)
+            }
+            None => {
+                let count = count_named(name).map_err(|why| fail(name_at, why))?;
+                counted(count, limit).map_err(|why| fail(limit_at, why))?
+            }
+        };
+        Ok(Slo { text: text.trim().to_owned(), what, relation })
+    }
+}
+
+fn metric_named(name: &str) -> Result<Metric, String> {
+    let found = Metric::ALL.into_iter().find(|metric| metric.name() == name);
+    found.ok_or_else(|| unknown("latency", name, &Metric::ALL.map(Metric::name)))
+}
+
+fn count_named(name: &str) -> Result<Count, String> {
+    if metric_named(name).is_ok() {
+        return Err(format!("expected '{name}.' and min, mean, max or a percentile such as p99"));
+    }
+    let found = Count::ALL.into_iter().find(|count| count.name() == name);
+    found.ok_or_else(|| unknown("count", name, &Count::ALL.map(Count::name)))
+}
+
+fn stat_named(name: &str) -> Result<Stat, String> {
+    match name {
+        "min" => return Ok(Stat::Min),
+        "mean" => return Ok(Stat::Mean),
+        "max" => return Ok(Stat::Max),
+        _ => {}
+    }
+    // p5 is no use and p999 is 99.9.
+    let digits = name.strip_prefix('p').filter(|d| (2..=5).contains(&d.len()));
+    let digits = digits.filter(|d| d.bytes().all(|b| b.is_ascii_digit()));
+    let percentile = digits.and_then(|d| d.parse::<f64>().ok().map(|n| n / 10_f64.powi(d.len() as i32 - 2)));
+    percentile.map(Stat::Percentile).ok_or_else(|| {
+        format!("unknown figure '{name}'; expected min, mean, max or a percentile such as p50 or p999")
+    })
+}
+
+fn unknown(what: &str, name: &str, names: &[&str]) -> String {
+    let near = names.iter().min_by_key(|known| strsim::damerau_levenshtein(known, name));
+    let near = near.filter(|known| strsim::damerau_levenshtein(known, name) <= 2);
+    match near {
+        Some(near) => format!("unknown {what} '{name}'; did you mean '{near}'?"),
+        None => format!("unknown {what} '{name}'; expected one of {}", names.join(", ")),
+    }
+}
+
+fn time(text: &str) -> Result<u64, String> {
+    let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+    humantime::parse_duration(text)
+        .map(micros)
+        .map_err(|_| format!("expected a time such as 500ms, not '{text}'"))
+}
+
+fn counted(count: Count, limit: &str) -> Result<What, String> {
+    let number = limit.strip_suffix('%').unwrap_or(limit).trim_end();
+    let parsed = number.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
+    let parsed = parsed.ok_or_else(|| format!("expected a number or a percentage, not '{limit}'"))?;
+    Ok(if limit.ends_with('%') { What::Share(count, parsed) } else { What::Count(count, parsed) })
+}
+
+/// What was asked for, with the three that hold where nothing else was said of them.
+pub fn with_defaults(asked: &[Slo]) -> Vec<Slo> {
+    let mut all = asked.to_vec();
+    for count in [Count::Failed, Count::Corrupt, Count::Lost] {
+        let named = |slo: &Slo| matches!(slo.what, What::Count(c, _) | What::Share(c, _) if c == count);
+        if !asked.iter().any(named) {
+            let text = format!("{} = 0", count.name());
+            all.push(Slo { text, what: What::Count(count, 0.0), relation: Relation::Equal });
+        }
+    }
+    all
+}
+
+impl Slo {
+    /// Whether a run kept it. Where there is no data it is not kept.
+    pub fn judge(&self, stats: &Stats) -> load::Slo {
+        let (value, limit, unit) = match self.what {
+            What::Latency(metric, stat, limit) => (latency(stats, metric, stat), limit as f64, "us"),
+            What::Count(count, limit) => (Some(stats.count(count) as f64), limit, "count"),
+            What::Share(count, limit) => (share(stats, count), limit, "percent"),
+        };
+        let held = value.is_some_and(|value| match self.relation {
+            Relation::Below => value < limit,
+            Relation::AtMost => value <= limit,
+            Relation::Equal => value == limit,
+        });
+        load::Slo { expr: self.text.clone(), held, value, unit: unit.into() }
+    }
+}
+
+fn latency(stats: &Stats, metric: Metric, stat: Stat) -> Option<f64> {
+    let histogram = stats.histogram(metric)?;
+    Some(match stat {
+        Stat::Min => histogram.min() as f64,
+        Stat::Mean => histogram.mean(),
+        Stat::Max => histogram.max() as f64,
+        Stat::Percentile(p) => histogram.value_at_percentile(p) as f64,
+    })
+}
+
+fn share(stats: &Stats, count: Count) -> Option<f64> {
+    let of = stats.out_of(count);
+    (of > 0).then(|| stats.count(count) as f64 * 100.0 / of as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_have_a_place() {
+        for (text, column, why) in [
+            ("frme.p99 < 1s", 1, "did you mean 'frame'?"),
+            ("frame.p9x < 1s", 7, "unknown figure 'p9x'"),
+            ("frame < 1s", 1, "expected 'frame.'"),
+            ("  lots < 1", 3, "unknown count 'lots'; did you mean 'lost'?"),
+            ("frame.p99 < 5", 13, "expected a time"),
+            ("lost < many", 8, "expected a number or a percentage"),
+            ("lost", 5, "expected <"),
+            ("lost > 5", 6, "expected <"),
+        ] {
+            let error = text.parse::<Slo>().expect_err(text);
+            assert!(error.column == column && error.why.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn promises_are_kept_or_not() {
+        let mut stats = Stats::default();
+        (1..=1000).for_each(|ms| stats.record_us(Metric::Frame, ms * 1000));
+        (stats.counts.attempted, stats.counts.expected, stats.counts.lost) = (200, 1000, 5);
+        for (text, held) in [
+            ("frame.p50 < 510ms", true),
+            ("frame.p50 < 490ms", false),
+            ("frame.p999 <= 1s", true),
+            ("frame.max < 1s", false),
+            ("gap.p99 < 1h", false),
+            ("lost < 1%", true),
+            ("lost <= 0.5%", true),
+            ("lost < 0.5 %", false),
+            ("lost = 5", true),
+            ("failed = 0", true),
+            ("duplicated < 1%", false),
+        ] {
+            let slo: Slo = text.parse().unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(slo.judge(&stats).held, held, "{text}");
+        }
+    }
+
+    #[test]
+    fn three_hold_without_being_asked_for() {
+        let texts = |asked: &[Slo]| with_defaults(asked).into_iter().map(|slo| slo.text).collect::<Vec<_>>();
+        assert_eq!(texts(&[]), ["failed = 0", "corrupt = 0", "lost = 0"]);
+        assert_eq!(texts(&["lost < 1%".parse().unwrap()]), ["lost < 1%", "failed = 0", "corrupt = 0"]);
+    }
+}

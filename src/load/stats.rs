@@ -1,0 +1,284 @@
+//! What is counted and measured. Each shard has its own and hands it over each second.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+
+use crate::record::load;
+
+macro_rules! named {
+    ($(#[$doc:meta])* $type:ident { $($variant:ident = $name:literal, $text:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $type { $(#[doc = $text] $variant),* }
+
+        impl $type {
+            /// All of them.
+            pub const ALL: [$type; [$($name),*].len()] = [$($type::$variant),*];
+
+            /// As records and arguments name it.
+            pub const fn name(self) -> &'static str {
+                match self { $($type::$variant => $name),* }
+            }
+        }
+    };
+}
+
+named! {
+    /// What is measured, in microseconds.
+    Metric {
+        Tcp = "tcp", "Opening the connection.";
+        Handshake = "handshake", "From there to the handshake's end.";
+        Connect = "connect", "`connect` to its `_result`.";
+        CreateStream = "create_stream", "`createStream` to its `_result`.";
+        PublishStart = "publish_start", "`publish` to its confirmation.";
+        PlayStart = "play_start", "`play` to its confirmation.";
+        FirstFrame = "first_frame", "`play` to the first frame.";
+        FirstKeyframe = "first_keyframe", "`play` to the first key frame.";
+        Frame = "frame", "The planned instant to receipt.";
+        FrameRaw = "frame_raw", "The write to receipt.";
+        Gap = "gap", "Between two frames at a player.";
+        Lag = "lag", "Our own lateness.";
+    }
+}
+
+named! {
+    /// Where a session fails.
+    Phase {
+        Tcp = "tcp", "Opening the connection.";
+        Handshake = "handshake", "Until S2.";
+        Connect = "connect", "Until connect's answer.";
+        CreateStream = "create_stream", "Until createStream's answer.";
+        Publish = "publish", "Until publish is confirmed.";
+        Play = "play", "Until play is confirmed.";
+        FirstFrame = "first_frame", "Until a player's first frame.";
+        Media = "media", "While media is sent or received.";
+    }
+}
+
+named! {
+    /// What a promise can be about beside latencies.
+    Count {
+        Failed = "failed", "Sessions.";
+        Lost = "lost", "Frames.";
+        Duplicated = "duplicated", "Frames.";
+        Reordered = "reordered", "Frames.";
+        Corrupt = "corrupt", "Frames.";
+    }
+}
+
+/// Plain counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Counts {
+    pub attempted: u64,
+    pub started: u64,
+    pub ended: u64,
+    pub sent: u64,
+    pub received: u64,
+    pub expected: u64,
+    pub lost: u64,
+    pub duplicated: u64,
+    pub reordered: u64,
+    pub corrupt: u64,
+    pub join_burst: u64,
+    pub foreign: u64,
+    pub censored: u64,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+}
+
+impl Counts {
+    fn each(&mut self) -> [&mut u64; 15] {
+        let Counts { attempted, started, ended, sent, received, expected, lost, duplicated, .. } = self;
+        let Counts { reordered, corrupt, join_burst, foreign, censored, bytes_sent, bytes_received, .. } =
+            self;
+        [
+            attempted,
+            started,
+            ended,
+            sent,
+            received,
+            expected,
+            lost,
+            duplicated,
+            reordered,
+            corrupt,
+            join_burst,
+            foreign,
+            censored,
+            bytes_sent,
+            bytes_received,
+        ]
+    }
+
+    fn add(&mut self, mut other: Counts) {
+        for (own, other) in self.each().into_iter().zip(other.each()) {
+            *own += *other;
+        }
+    }
+}
+
+/// Counts, histograms and failures of a second or of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// Plain counts.
+    pub counts: Counts,
+    histograms: [Option<Box<Histogram<u64>>>; Metric::ALL.len()],
+    failed: BTreeMap<Phase, load::Failed>,
+}
+
+impl Stats {
+    /// Adds a value.
+    pub fn record_us(&mut self, metric: Metric, us: u64) {
+        let slot = &mut self.histograms[metric as usize];
+        if slot.is_none() {
+            *slot = histogram().map(Box::new);
+        }
+        if let Some(histogram) = slot {
+            histogram.saturating_record(us.max(1));
+        }
+    }
+
+    /// Adds the time between two instants in nanoseconds; 0 when they are the wrong way round.
+    pub fn record_ns(&mut self, metric: Metric, from: u64, to: u64) {
+        self.record_us(metric, to.saturating_sub(from) / 1000);
+    }
+
+    /// Counts a session that failed.
+    pub fn fail(&mut self, phase: Phase, why: String) {
+        let failed = self.failed.entry(phase).or_insert_with(|| load::Failed { count: 0, sample: why });
+        failed.count += 1;
+    }
+
+    /// Adds all of another.
+    pub fn add(&mut self, other: &Stats) {
+        self.counts.add(other.counts);
+        for (own, other) in self.histograms.iter_mut().zip(&other.histograms) {
+            match (own, other) {
+                (Some(own), Some(other)) => {
+                    // Both have the same bounds, so that it cannot fail.
+                    let _ = own.add(&**other);
+                }
+                (own, Some(other)) => *own = Some(other.clone()),
+                (_, None) => {}
+            }
+        }
+        for (phase, failed) in &other.failed {
+            let own = self.failed.entry(*phase).or_default();
+            if own.count == 0 {
+                own.sample.clone_from(&failed.sample);
+            }
+            own.count += failed.count;
+        }
+    }
+
+    /// The values of a latency; `None` where there is none.
+    pub fn histogram(&self, metric: Metric) -> Option<&Histogram<u64>> {
+        self.histograms[metric as usize].as_deref().filter(|h| !h.is_empty())
+    }
+
+    /// Sessions that failed.
+    pub fn failed(&self) -> u64 {
+        self.failed.values().map(|failed| failed.count).sum()
+    }
+
+    /// By phase, for the record.
+    pub fn failed_by_phase(&self) -> BTreeMap<String, load::Failed> {
+        self.failed.iter().map(|(phase, failed)| (phase.name().to_owned(), failed.clone())).collect()
+    }
+
+    /// What a promise is about.
+    pub fn count(&self, count: Count) -> u64 {
+        match count {
+            Count::Failed => self.failed(),
+            Count::Lost => self.counts.lost,
+            Count::Duplicated => self.counts.duplicated,
+            Count::Reordered => self.counts.reordered,
+            Count::Corrupt => self.counts.corrupt,
+        }
+    }
+
+    /// What its percentages are of.
+    pub fn out_of(&self, count: Count) -> u64 {
+        match count {
+            Count::Failed => self.counts.attempted,
+            Count::Lost => self.counts.expected,
+            Count::Duplicated | Count::Reordered | Count::Corrupt => self.counts.received,
+        }
+    }
+
+    /// Every latency that has values, for the record.
+    pub fn latencies(&self) -> BTreeMap<String, load::Latency> {
+        let known = Metric::ALL.into_iter().filter_map(|metric| Some((metric, self.histogram(metric)?)));
+        known
+            .map(|(metric, h)| {
+                let censored = (metric == Metric::Frame).then_some(self.counts.censored);
+                (metric.name().to_owned(), latency(h, censored))
+            })
+            .collect()
+    }
+
+    /// The same in brief, for an interval.
+    pub fn briefs(&self) -> BTreeMap<String, load::Brief> {
+        let known = Metric::ALL.into_iter().filter_map(|metric| Some((metric, self.histogram(metric)?)));
+        known
+            .map(|(metric, h)| {
+                let brief = load::Brief {
+                    p50_us: h.value_at_quantile(0.5),
+                    p99_us: h.value_at_quantile(0.99),
+                    max_us: h.max(),
+                };
+                (metric.name().to_owned(), brief)
+            })
+            .collect()
+    }
+}
+
+/// One microsecond to an hour, three digits.
+fn histogram() -> Option<Histogram<u64>> {
+    Histogram::new_with_bounds(1, 3_600_000_000, 3).ok()
+}
+
+fn latency(h: &Histogram<u64>, censored: Option<u64>) -> load::Latency {
+    let mut bytes = Vec::new();
+    // Writing to memory does not fail.
+    let _ = V2DeflateSerializer::new().serialize(h, &mut bytes);
+    load::Latency {
+        count: h.len(),
+        censored,
+        min_us: h.min(),
+        mean_us: h.mean(),
+        p50_us: h.value_at_quantile(0.5),
+        p90_us: h.value_at_quantile(0.9),
+        p99_us: h.value_at_quantile(0.99),
+        p999_us: h.value_at_quantile(0.999),
+        max_us: h.max(),
+        hdr: base64::engine::general_purpose::STANDARD.encode(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_lose_nothing() {
+        let mut all = Stats::default();
+        for shard in 0..3 {
+            let mut stats = Stats::default();
+            (1..=100).for_each(|us| stats.record_us(Metric::Frame, us));
+            stats.record_ns(Metric::Lag, 5000, 1000);
+            stats.fail(Phase::Play, format!("shard {shard}"));
+            stats.counts.received = 100;
+            all.add(&stats);
+        }
+        assert_eq!((all.counts.received, all.failed()), (300, 3));
+        assert_eq!(all.failed_by_phase()["play"].sample, "shard 0");
+        let latencies = all.latencies();
+        assert_eq!(latencies.keys().collect::<Vec<_>>(), ["frame", "lag"]);
+        assert_eq!((latencies["frame"].count, latencies["frame"].p50_us), (300, 50));
+    }
+}

@@ -1,0 +1,235 @@
+//! What a player got, held against what was planned for it.
+
+use std::ops::Range;
+
+use super::Run;
+use super::media::{Found, Kind, Stamp};
+use super::stats::{Metric, Stats};
+use crate::wire::media::{self, is_keyframe};
+
+/// Ranges of missing frames that are remembered; beyond, the oldest are lost for good.
+const MAX_GAPS: usize = 1024;
+
+/// The frames of one player.
+#[derive(Debug)]
+pub struct Receiver {
+    /// The publisher it listens to, where that is one of ours.
+    publisher: Option<u32>,
+    /// When `play` was sent.
+    asked_ns: u64,
+    last_ns: Option<u64>,
+    keyed: bool,
+    tracks: [Track; 2],
+    /// Where stamps stood in the last frame of each kind.
+    near: [usize; 2],
+}
+
+impl Receiver {
+    /// A player that sends `play` now.
+    pub fn new(publisher: Option<u32>, asked_ns: u64) -> Receiver {
+        Receiver {
+            publisher,
+            asked_ns,
+            last_ns: None,
+            keyed: false,
+            tracks: [Track::default(), Track::default()],
+            near: [0; 2],
+        }
+    }
+
+    /// When the last frame came, in nanoseconds.
+    pub fn last_ns(&self) -> Option<u64> {
+        self.last_ns
+    }
+
+    /// Takes an audio or video message.
+    pub fn take(&mut self, run: &Run, stats: &mut Stats, at: u64, kind: Kind, type_id: u8, payload: &[u8]) {
+        let coded = match media::kind(type_id, payload) {
+            Some(media::Kind::Frame) => true,
+            Some(_) => return,
+            None => false,
+        };
+        stats.counts.received += 1;
+        match self.last_ns.replace(at) {
+            Some(last) => stats.record_ns(Metric::Gap, last, at),
+            None => stats.record_ns(Metric::FirstFrame, self.asked_ns, at),
+        }
+        if !self.keyed && is_keyframe(type_id, payload) {
+            self.keyed = true;
+            stats.record_ns(Metric::FirstKeyframe, self.asked_ns, at);
+        }
+        let found = Stamp::find(payload, &mut self.near[kind as usize]).filter(|_| coded);
+        let Some(publisher) = self.publisher else {
+            stats.counts.foreign += 1;
+            return;
+        };
+        match found.filter(|found| run.sent_that(publisher, kind, &found.stamp, at)) {
+            Some(found) => self.stamped(run, stats, at, kind, publisher, found),
+            None => stats.counts.corrupt += 1,
+        }
+    }
+
+    fn stamped(&mut self, run: &Run, stats: &mut Stats, at: u64, kind: Kind, publisher: u32, found: Found) {
+        let stamp = found.stamp;
+        stats.counts.corrupt += u64::from(!found.intact);
+        let track = &mut self.tracks[kind as usize];
+        if stamp.planned_ns < self.asked_ns {
+            stats.counts.join_burst += 1;
+            track.begin(run.planned_before(publisher, kind, self.asked_ns));
+            return;
+        }
+        match track.take(stamp.seq) {
+            Arrival::Again => {
+                stats.counts.duplicated += 1;
+                return;
+            }
+            Arrival::Late => stats.counts.reordered += 1,
+            Arrival::Next => {}
+        }
+        stats.record_ns(Metric::Frame, stamp.planned_ns, at);
+        let written = stamp.planned_ns + u64::from(stamp.late_us) * 1000;
+        stats.record_ns(Metric::FrameRaw, written, at);
+    }
+
+    /// Whether all that was planned before `until` came. Frames that others overtook are waited for only if so asked.
+    pub fn complete(&self, run: &Run, until: u64, gaps_too: bool) -> bool {
+        let Some(publisher) = self.publisher else { return true };
+        Kind::ALL.iter().all(|&kind| {
+            let track = &self.tracks[kind as usize];
+            let all = track.next >= run.planned_before(publisher, kind, until);
+            track.base.is_none() || (all && (track.gaps.is_empty() || !gaps_too))
+        })
+    }
+
+    /// Since when the frame that has been outstanding longest was planned, if there is one.
+    pub fn oldest_ns(&self, run: &Run, now: u64) -> Option<u64> {
+        let publisher = self.publisher?;
+        let oldest = |kind: Kind| {
+            let track = &self.tracks[kind as usize];
+            let outstanding = track.base.is_some() && track.next < run.planned_before(publisher, kind, now);
+            outstanding.then(|| run.planned_ns(publisher, kind, track.next))
+        };
+        Kind::ALL.into_iter().filter_map(oldest).min()
+    }
+
+    /// Accounts for what was planned before `until` and did not come: each such frame once.
+    pub fn end(&self, run: &Run, stats: &mut Stats, until: u64, now: u64) {
+        let Some(publisher) = self.publisher else { return };
+        for kind in Kind::ALL {
+            let track = &self.tracks[kind as usize];
+            let Some(base) = track.base else { continue };
+            let planned = run.planned_before(publisher, kind, until);
+            stats.counts.expected += u64::from(planned.saturating_sub(base));
+            stats.counts.lost += track.lost(planned);
+            for seq in track.next..planned {
+                stats.counts.censored += 1;
+                stats.record_ns(Metric::Frame, run.planned_ns(publisher, kind, seq), now);
+            }
+        }
+    }
+}
+
+/// Which frames of a kind came.
+#[derive(Debug, Default)]
+struct Track {
+    /// The first that is expected.
+    base: Option<u32>,
+    /// Behind the highest that came.
+    next: u32,
+    /// What is missing between.
+    gaps: Vec<Range<u32>>,
+    /// What was forgotten of it.
+    given_up: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    Next,
+    Late,
+    Again,
+}
+
+impl Track {
+    /// All from here on are expected.
+    fn begin(&mut self, first: u32) {
+        if self.base.is_none() {
+            (self.base, self.next) = (Some(first), first);
+        }
+    }
+
+    fn take(&mut self, seq: u32) -> Arrival {
+        let base = *self.base.get_or_insert(seq);
+        if self.next <= base {
+            self.next = self.next.max(base);
+        }
+        if seq < base {
+            self.base = Some(seq);
+            if seq + 1 < base {
+                self.gap(seq + 1..base);
+            }
+            return Arrival::Late;
+        }
+        if seq >= self.next {
+            if seq > self.next {
+                self.gap(self.next..seq);
+            }
+            self.next = seq + 1;
+            return Arrival::Next;
+        }
+        let Some(at) = self.gaps.iter().position(|gap| gap.contains(&seq)) else { return Arrival::Again };
+        let gap = self.gaps.swap_remove(at);
+        self.gaps.extend([gap.start..seq, seq + 1..gap.end].into_iter().filter(|part| !part.is_empty()));
+        Arrival::Late
+    }
+
+    fn gap(&mut self, gap: Range<u32>) {
+        if self.gaps.len() >= MAX_GAPS {
+            let oldest =
+                self.gaps.iter().enumerate().min_by_key(|(_, gap)| gap.start).map_or(0, |(at, _)| at);
+            self.given_up += self.gaps.swap_remove(oldest).len() as u64;
+        }
+        self.gaps.push(gap);
+    }
+
+    /// What did not come of the first `planned`.
+    fn lost(&self, planned: u32) -> u64 {
+        let gaps: u64 =
+            self.gaps.iter().map(|gap| u64::from(gap.end.min(planned).saturating_sub(gap.start))).sum();
+        gaps + self.given_up + u64::from(planned.saturating_sub(self.next))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Arrival::{Again, Late, Next};
+
+    #[test]
+    fn arrivals_are_told_apart() {
+        let mut track = Track::default();
+        let steps =
+            [(5, Next), (6, Next), (9, Next), (8, Late), (8, Again), (5, Again), (3, Late), (10, Next)];
+        for (seq, arrival) in steps {
+            assert_eq!(track.take(seq), arrival, "{seq}");
+        }
+        // 4 and 7 are missing, 11 and 12 outstanding.
+        assert_eq!((track.base, track.next, track.lost(11), track.lost(13)), (Some(3), 11, 2, 4));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut track = Track::default();
+        (0..10_000).for_each(|i| assert_eq!(track.take(i * 2), Next));
+        assert!(track.gaps.len() <= MAX_GAPS);
+        assert_eq!(track.lost(19_999), 9_999);
+    }
+
+    #[test]
+    fn a_join_burst_sets_where_counting_begins() {
+        let mut track = Track::default();
+        track.begin(7);
+        track.begin(9);
+        assert_eq!(track.take(8), Next);
+        assert_eq!((track.base, track.lost(9)), (Some(7), 1));
+    }
+}

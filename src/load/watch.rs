@@ -1,0 +1,104 @@
+//! Processor time and memory: ours, the machine's, the watched process's.
+
+use std::fs;
+use std::time::Instant;
+
+use nix::time::ClockId;
+
+use super::clock_ns;
+use crate::record::load;
+
+/// What `/proc` says now.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    at: Instant,
+    own_ns: u64,
+    /// Busy and all, in ticks.
+    machine: Option<(u64, u64)>,
+    /// In ticks.
+    watched: Option<u64>,
+}
+
+/// Looks each second.
+#[derive(Debug)]
+pub struct Watch {
+    pid: Option<u32>,
+    first: Sample,
+    last: Sample,
+    rss_bytes: Option<u64>,
+}
+
+/// The kernel counts processor time of processes in hundredths of a second towards user space.
+const TICKS_PER_S: f64 = 100.0;
+
+impl Watch {
+    /// Begins now.
+    pub fn new(pid: Option<u32>) -> Watch {
+        let first = sample(pid);
+        Watch { pid, first, last: first, rss_bytes: None }
+    }
+
+    /// Since the last call: per cent of a core that we took, and per cent of the machine that was busy.
+    pub fn second(&mut self) -> (Option<f64>, Option<f64>) {
+        let now = sample(self.pid);
+        let last = std::mem::replace(&mut self.last, now);
+        self.rss_bytes = self.rss_bytes.max(self.pid.and_then(rss));
+        between(&last, &now)
+    }
+
+    /// The same since the beginning.
+    pub fn whole(&self) -> (Option<f64>, Option<f64>) {
+        between(&self.first, &self.last)
+    }
+
+    /// What the watched process took; its processor time is absent when it went away.
+    pub fn watched(&self) -> Option<load::Watched> {
+        let pid = self.pid?;
+        let seconds = (self.last.at - self.first.at).as_secs_f64();
+        let ticks = self.first.watched.zip(self.last.watched).map(|(from, to)| to.saturating_sub(from));
+        let cpu_pct = ticks.filter(|_| seconds > 0.0).map(|t| t as f64 / TICKS_PER_S / seconds * 100.0);
+        Some(load::Watched { pid, cpu_pct, rss_bytes: self.rss_bytes })
+    }
+}
+
+fn sample(pid: Option<u32>) -> Sample {
+    Sample {
+        at: Instant::now(),
+        own_ns: clock_ns(ClockId::CLOCK_PROCESS_CPUTIME_ID),
+        machine: machine(),
+        watched: pid.and_then(ticks),
+    }
+}
+
+fn between(from: &Sample, to: &Sample) -> (Option<f64>, Option<f64>) {
+    let ns = (to.at - from.at).as_nanos();
+    let own = (ns > 0).then(|| (to.own_ns - from.own_ns) as f64 / ns as f64 * 100.0);
+    let machine = from.machine.zip(to.machine).and_then(|(from, to)| {
+        let all = to.1.checked_sub(from.1).filter(|all| *all > 0)?;
+        Some(to.0.saturating_sub(from.0) as f64 / all as f64 * 100.0)
+    });
+    (own, machine)
+}
+
+fn machine() -> Option<(u64, u64)> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let words = text.lines().next()?.split_whitespace().skip(1).take(8);
+    let ticks = words.map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>()?;
+    let all: u64 = ticks.iter().sum();
+    // user nice system idle iowait irq softirq steal
+    Some((all - ticks.get(3)? - ticks.get(4)?, all))
+}
+
+/// The words of `/proc/PID/stat` behind the name, which may hold spaces.
+fn ticks(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut words = text[text.rfind(')')? + 1..].split_whitespace().skip(11);
+    let mut next = || words.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
+}
+
+fn rss(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+}

@@ -1,0 +1,223 @@
+//! What `load` found.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One run of `load`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Load {
+    /// What was to be done.
+    pub plan: Plan,
+    /// Publishers and players.
+    pub sessions: Sessions,
+    /// Audio and video messages that carry media.
+    pub frames: Frames,
+    /// On the wire, above TCP.
+    pub bytes: Bytes,
+    /// By name; those without a value are absent.
+    pub latency: BTreeMap<String, Latency>,
+    /// One a second, from the start.
+    pub intervals: Vec<Interval>,
+    /// Whether the numbers are the target's or ours.
+    pub generator: Generator,
+    /// The process of `--watch-pid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watched: Option<Watched>,
+    /// What was promised.
+    pub slo: Vec<Slo>,
+}
+
+/// What was to be done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Plan {
+    /// Publishers.
+    pub publishers: u32,
+    /// Players at most at a time.
+    pub players: u32,
+    /// Milliseconds and the players wanted at their end, one stage behind the other.
+    pub stages: Vec<(u64, u32)>,
+    /// New sessions a second at most.
+    pub rate_per_s: u32,
+    /// Of one publisher, payload.
+    pub bitrate_bps: u64,
+    /// Video frames a second.
+    pub fps: u32,
+    /// Video frames from key frame to key frame.
+    pub gop: u32,
+    /// `precise` or `sweep`.
+    pub read_mode: String,
+    /// Of a sweep: the resolution of receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tick_ms: Option<u64>,
+    /// What receipt is told by: `kernel` (time stamps of the socket) or `user` (after the read).
+    pub receipt_clock: String,
+    /// What is played that we do not publish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub play: Option<String>,
+    /// Event loops.
+    pub shards: u32,
+}
+
+/// Publishers and players.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Sessions {
+    /// That the plan has.
+    pub planned: u64,
+    /// That were begun.
+    pub attempted: u64,
+    /// publish or play was confirmed.
+    pub started: u64,
+    /// That went on until we ended them.
+    pub ended: u64,
+    /// By the phase they failed in.
+    pub failed_by_phase: BTreeMap<String, Failed>,
+}
+
+/// Sessions that failed in one phase.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Failed {
+    /// How many.
+    pub count: u64,
+    /// What the first of them met.
+    pub sample: String,
+}
+
+/// Audio and video messages that carry media.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Frames {
+    /// By publishers.
+    pub sent: u64,
+    /// By players, join bursts and repeats included.
+    pub received: u64,
+    /// By players: planned behind the first of their kind.
+    pub expected: u64,
+    /// Expected and never received.
+    pub lost: u64,
+    /// Received again.
+    pub duplicated: u64,
+    /// Received behind a later one of their kind.
+    pub reordered: u64,
+    /// With other bytes than were sent, or without a stamp that can be read.
+    pub corrupt: u64,
+    /// Planned before the player's `play`.
+    pub join_burst: u64,
+    /// Without a stamp of ours, on streams that are not ours.
+    pub foreign: u64,
+}
+
+/// On the wire, above TCP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs)]
+pub struct Bytes {
+    pub sent: u64,
+    pub received: u64,
+}
+
+/// The values of one latency.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs)]
+pub struct Latency {
+    pub count: u64,
+    /// Of `frame`: still outstanding when the run or their session ended, with their age then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub censored: Option<u64>,
+    pub min_us: u64,
+    pub mean_us: f64,
+    pub p50_us: u64,
+    pub p90_us: u64,
+    pub p99_us: u64,
+    pub p999_us: u64,
+    pub max_us: u64,
+    /// HdrHistogram, V2 deflate, base64.
+    pub hdr: String,
+}
+
+/// One second.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Interval {
+    /// From the start of the run.
+    pub start_ms: u64,
+    /// Sessions that publish or play at its end.
+    pub sessions_up: u64,
+    /// Sessions begun in it.
+    pub attempted: u64,
+    /// Sessions that failed in it.
+    pub failed: u64,
+    /// Frames.
+    pub sent: u64,
+    /// Frames.
+    pub received: u64,
+    /// On the wire.
+    pub bytes_sent: u64,
+    /// On the wire.
+    pub bytes_received: u64,
+    /// Age of the frame that has been outstanding longest, at its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_outstanding_us: Option<u64>,
+    /// By name.
+    pub latency: BTreeMap<String, Brief>,
+    /// This process, of one core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_pct: Option<f64>,
+    /// The whole machine, of all cores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_pct: Option<f64>,
+    /// We were the limit.
+    pub limited: bool,
+}
+
+/// A latency in one second.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs)]
+pub struct Brief {
+    pub p50_us: u64,
+    pub p99_us: u64,
+    pub max_us: u64,
+}
+
+/// Whether the numbers are the target's or ours.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Generator {
+    /// Our own lateness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_p99_us: Option<u64>,
+    /// This process over the run, of one core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_pct: Option<f64>,
+    /// The whole machine over the run, of all cores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_pct: Option<f64>,
+    /// We were the limit.
+    pub limited: bool,
+    /// Why.
+    pub reasons: Vec<String>,
+}
+
+/// The process of `--watch-pid`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Watched {
+    /// Its id.
+    pub pid: u32,
+    /// Over the run, of one core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_pct: Option<f64>,
+    /// The most that was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rss_bytes: Option<u64>,
+}
+
+/// A promise.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Slo {
+    /// As it was given.
+    pub expr: String,
+    /// Whether it was kept.
+    pub held: bool,
+    /// What was measured; absent where there was nothing to measure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// Of the value: `us`, `count` or `percent`.
+    pub unit: String,
+}

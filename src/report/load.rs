@@ -1,0 +1,227 @@
+//! A record of `load` for people.
+
+use std::fmt::Write;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::record::Record;
+use crate::record::load::{Interval, Load, Slo};
+
+/// What was done, what came of it, and whether the numbers are the target's.
+pub fn screen(record: &Record) -> String {
+    let mut out = String::new();
+    let Some(load) = &record.load else { return out };
+    if let Some(target) = &record.target {
+        let embedded =
+            if target.embedded { "  (embedded server, same cores: not a server's figure)" } else { "" };
+        let _ = writeln!(out, "target    {}{embedded}", target.url);
+    }
+    plan(&mut out, load);
+    sessions(&mut out, load);
+    frames(&mut out, load, record.duration_ms);
+    let _ = writeln!(out, "\n{}", latencies(load));
+    generator(&mut out, load);
+    for slo in &load.slo {
+        promise(&mut out, slo);
+    }
+    out
+}
+
+fn plan(out: &mut String, load: &Load) {
+    let plan = &load.plan;
+    let read = match plan.tick_ms {
+        Some(ms) => format!("players sweep every {ms} ms: latencies are exact to that"),
+        None => format!("players read at once, receipt by the {} clock", plan.receipt_clock),
+    };
+    let _ = writeln!(
+        out,
+        "plan      {} publishers of {} at {} fps, {} players; {read}; {} event loops",
+        plan.publishers,
+        bits(plan.bitrate_bps as f64),
+        plan.fps,
+        plan.players,
+        plan.shards
+    );
+}
+
+fn sessions(out: &mut String, load: &Load) {
+    let s = &load.sessions;
+    let failed: u64 = s.failed_by_phase.values().map(|failed| failed.count).sum();
+    let _ = writeln!(
+        out,
+        "sessions  {} planned, {} attempted, {} started, {} kept to the end, {failed} failed",
+        s.planned, s.attempted, s.started, s.ended
+    );
+    for (phase, failed) in &s.failed_by_phase {
+        let _ = writeln!(out, "          {} in {phase}, for example: {}", failed.count, failed.sample);
+    }
+}
+
+fn frames(out: &mut String, load: &Load, duration_ms: u64) {
+    let f = &load.frames;
+    let _ = writeln!(
+        out,
+        "frames    {} sent, {} received; {} expected: {} lost, {} duplicated, {} reordered, {} corrupt",
+        f.sent, f.received, f.expected, f.lost, f.duplicated, f.reordered, f.corrupt
+    );
+    let more =
+        [(f.join_burst, "from before the play (join burst)"), (f.foreign, "not ours, without latency")];
+    for (count, what) in more.iter().filter(|(count, _)| *count > 0) {
+        let _ = writeln!(out, "          {count} {what}");
+    }
+    let rate = |bytes: u64| bits(bytes as f64 * 8000.0 / duration_ms.max(1) as f64);
+    let _ = writeln!(
+        out,
+        "bytes     {} sent ({} on average), {} received ({})",
+        load.bytes.sent,
+        rate(load.bytes.sent),
+        load.bytes.received,
+        rate(load.bytes.received)
+    );
+}
+
+/// In the order in which a session meets them.
+const ORDER: &[&str] = &[
+    "tcp",
+    "handshake",
+    "connect",
+    "create_stream",
+    "publish_start",
+    "play_start",
+    "first_frame",
+    "first_keyframe",
+    "frame",
+    "frame_raw",
+    "gap",
+    "lag",
+];
+
+fn latencies(load: &Load) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["ms", "count", "min", "mean", "p50", "p90", "p99", "p99.9", "max", ""]);
+    for (name, l) in ORDER.iter().filter_map(|name| Some((*name, load.latency.get(*name)?))) {
+        let ms = |us: u64| format!("{:.2}", us as f64 / 1000.0);
+        let censored = l.censored.filter(|n| *n > 0).map(|n| format!("{n} never came: their age at the end"));
+        table.add_row([
+            name.to_owned(),
+            l.count.to_string(),
+            ms(l.min_us),
+            format!("{:.2}", l.mean_us / 1000.0),
+            ms(l.p50_us),
+            ms(l.p90_us),
+            ms(l.p99_us),
+            ms(l.p999_us),
+            ms(l.max_us),
+            censored.unwrap_or_default(),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1).take(8) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn generator(out: &mut String, load: &Load) {
+    let g = &load.generator;
+    let percent = |p: Option<f64>| p.map_or("unknown".to_owned(), |p| format!("{p:.0} %"));
+    let lag = g.lag_p99_us.map_or("unknown".to_owned(), |us| format!("{:.2} ms", us as f64 / 1000.0));
+    let _ = writeln!(
+        out,
+        "\nourselves {} of a core, the machine {} busy, own lateness p99 {lag}",
+        percent(g.cpu_pct),
+        percent(g.machine_pct)
+    );
+    if let Some(w) = &load.watched {
+        let memory =
+            w.rss_bytes.map_or("unknown".to_owned(), |b| format!("{:.1} MiB", b as f64 / 1_048_576.0));
+        let _ = writeln!(out, "watched   process {}: {} of a core, {memory}", w.pid, percent(w.cpu_pct));
+    }
+    if g.limited {
+        let _ = writeln!(out, "generator-limited: {}", g.reasons.join("; "));
+    }
+}
+
+fn promise(out: &mut String, slo: &Slo) {
+    let value = match (slo.value, slo.unit.as_str()) {
+        (None, _) => "no data".to_owned(),
+        (Some(us), "us") => format!("{:.2} ms", us / 1000.0),
+        (Some(n), "percent") => format!("{n:.3} %"),
+        (Some(n), _) => format!("{n}"),
+    };
+    let _ = writeln!(out, "{:<9} {}: {value}", if slo.held { "held" } else { "MISSED" }, slo.expr);
+}
+
+/// One second in a line, while the run goes on.
+pub fn second(row: &Interval) -> String {
+    let mut out = format!(
+        "{} s: {} up, {} failed, {} frames/s out, {} in, {} in",
+        row.start_ms / 1000,
+        row.sessions_up,
+        row.failed,
+        row.sent,
+        row.received,
+        bits(row.bytes_received as f64 * 8.0)
+    );
+    if let Some(frame) = row.latency.get("frame") {
+        let _ = write!(
+            out,
+            ", frame p50 {:.1} p99 {:.1} max {:.1} ms",
+            frame.p50_us as f64 / 1000.0,
+            frame.p99_us as f64 / 1000.0,
+            frame.max_us as f64 / 1000.0
+        );
+    }
+    if row.limited {
+        out.push_str(", generator-limited");
+    }
+    out
+}
+
+/// The seconds as lines of comma-separated values.
+pub fn csv(record: &Record) -> String {
+    let mut out =
+        "start_ms,sessions_up,attempted,failed,frames_sent,frames_received,bytes_sent,bytes_received,\
+                   oldest_outstanding_us,cpu_pct,machine_pct,limited"
+            .to_owned();
+    for name in ORDER {
+        let _ = write!(out, ",{name}_p50_us,{name}_p99_us,{name}_max_us");
+    }
+    out.push('\n');
+    for row in record.load.iter().flat_map(|load| &load.intervals) {
+        line(&mut out, row);
+    }
+    out
+}
+
+fn line(out: &mut String, row: &Interval) {
+    let percent = |p: Option<f64>| p.map(|p| format!("{p:.1}")).unwrap_or_default();
+    let Interval {
+        start_ms, sessions_up, attempted, failed, sent, received, bytes_sent, bytes_received, ..
+    } = row;
+    let oldest = row.oldest_outstanding_us.map(|us| us.to_string()).unwrap_or_default();
+    let _ = write!(
+        out,
+        "{start_ms},{sessions_up},{attempted},{failed},{sent},{received},{bytes_sent},{bytes_received},{oldest},{},{},{}",
+        percent(row.cpu_pct),
+        percent(row.machine_pct),
+        row.limited
+    );
+    for name in ORDER {
+        match row.latency.get(*name) {
+            Some(l) => {
+                let _ = write!(out, ",{},{},{}", l.p50_us, l.p99_us, l.max_us);
+            }
+            None => out.push_str(",,,"),
+        }
+    }
+    out.push('\n');
+}
+
+fn bits(per_second: f64) -> String {
+    match per_second {
+        n if n >= 1e9 => format!("{:.2} Gbit/s", n / 1e9),
+        n if n >= 1e6 => format!("{:.2} Mbit/s", n / 1e6),
+        n => format!("{:.0} kbit/s", n / 1e3),
+    }
+}
