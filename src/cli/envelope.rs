@@ -45,7 +45,8 @@ pub fn arguments(mask: impl Fn(&str) -> String) -> Vec<String> {
     std::env::args().skip(2).map(|arg| mask(&arg)).collect()
 }
 
-fn host() -> Host {
+/// The machine as it is now.
+pub fn host() -> Host {
     Host {
         cores: std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok()),
         memory_bytes: field("/proc/meminfo", "MemTotal:", 1).map(|kib: u64| kib * 1024),

@@ -11,7 +11,7 @@ use super::{Exit, Failure, interrupted};
 use crate::load::media::{Media, Shape};
 use crate::load::plan::{Plan, Stage};
 use crate::load::slo::{self, Slo};
-use crate::load::{self, Error, Found};
+use crate::load::{self, Beside, Error, Found};
 use crate::net::target::Target;
 use crate::record::{self, Outcome};
 use crate::report;
@@ -63,7 +63,7 @@ pub struct LoadArgs {
     /// Event loops, each on a thread of its own; 0: one a core.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=256))]
     shards: u16,
-    /// Where results go: text, json or csv[:FILE]. Repeatable.
+    /// Where results go: text, json, csv or hlog[:FILE]. Repeatable.
     #[arg(short = 'o', long = "output", value_name = "FORMAT[:FILE]")]
     output: Vec<Output>,
     /// A run that we were the limit of may pass.
@@ -79,6 +79,8 @@ pub struct LoadArgs {
 
 /// Sessions of one run and role, at most.
 const MAX_SESSIONS: i64 = 20_000;
+/// Descriptors for all that is no session.
+const SPARE_DESCRIPTORS: u64 = 64;
 /// Video frames from key frame to key frame, at most: each is prepared.
 const MAX_GOP: u64 = 2400;
 
@@ -113,8 +115,8 @@ fn tick(s: &str) -> Result<Duration, String> {
 /// # Errors
 /// When it could not run: with the exit status and what to say.
 pub fn run(args: &LoadArgs) -> Result<Exit, Failure> {
-    let outputs =
-        output::resolve(&args.output, &[Format::Text, Format::Json, Format::Csv]).map_err(Failure::usage)?;
+    let outputs = output::resolve(&args.output, &[Format::Text, Format::Json, Format::Csv, Format::Hlog])
+        .map_err(Failure::usage)?;
     let plan = plan(args)?;
     let media = Media::new(plan.shape).map_err(|e| Failure::usage(format!("--bitrate: {e}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -152,6 +154,7 @@ fn plan(args: &LoadArgs) -> Result<Plan, Failure> {
 
 async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) -> Result<Exit, Failure> {
     let envelope = Envelope::begin("load");
+    descriptors(&plan, args.target.is_none())?;
     let stop = interrupted();
     let target = match &args.target {
         Some(target) => target.clone(),
@@ -165,7 +168,9 @@ async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) ->
             super::complain(&report::load::second(row));
         }
     };
-    let found = match load::run(plan, media, &target, args.watch_pid, stop, &mut on_second).await {
+    let beside =
+        Beside { pid: args.watch_pid, log: outputs.iter().any(|output| output.format == Format::Hlog) };
+    let found = match load::run(plan, media, &target, beside, stop, &mut on_second).await {
         Ok(found) => found,
         Err(Error::Resolve(e)) => {
             super::complain(&format!("{url}: {e}"));
@@ -173,7 +178,7 @@ async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) ->
         }
         Err(e @ Error::Internal(_)) => return Err(Failure::internal(e.to_string())),
     };
-    let Found { mut load, stats, interrupted } = found;
+    let Found { mut load, stats, log, interrupted } = found;
     load.slo = slo::with_defaults(&args.slo).iter().map(|slo| slo.judge(&stats)).collect();
     if !args.show_secrets {
         for failed in load.sessions.failed_by_phase.values_mut() {
@@ -195,6 +200,7 @@ async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) ->
                 serde_json::to_string_pretty(&record).map_err(|e| Failure::internal(e.to_string()))? + "\n"
             }
             Format::Csv => report::load::csv(&record),
+            Format::Hlog => log.clone().unwrap_or_default(),
             _ => report::load::screen(&record),
         };
         output.write(&text).map_err(Failure::internal)?;
@@ -203,6 +209,18 @@ async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) ->
         super::complain(&format!("{url}: not one session started"));
     }
     Ok(exit)
+}
+
+/// Each session takes a descriptor, and one more where the server is our own.
+fn descriptors(plan: &Plan, embedded: bool) -> Result<(), Failure> {
+    let sessions = (u64::from(plan.publishers) + u64::from(plan.players())) * if embedded { 2 } else { 1 };
+    let needed = sessions + SPARE_DESCRIPTORS;
+    match envelope::host().fd_limit.filter(|limit| *limit < needed) {
+        Some(limit) => Err(Failure::usage(format!(
+            "{sessions} sockets need {needed} file descriptors and the limit is {limit}: raise it with ulimit -n"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn verdict(load: &record::load::Load, interrupted: bool, allow_limited: bool) -> (Outcome, Exit) {

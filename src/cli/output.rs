@@ -21,6 +21,7 @@ pub enum Format {
     Text,
     Json,
     Csv,
+    Hlog,
     Junit,
     Pcapng,
 }
@@ -38,12 +39,13 @@ impl FromStr for Output {
             "text" => Format::Text,
             "json" => Format::Json,
             "csv" => Format::Csv,
+            "hlog" => Format::Hlog,
             "junit" => Format::Junit,
             "pcapng" if file.is_none() => return Err("expected a folder: pcapng:DIR".into()),
             "pcapng" => Format::Pcapng,
             _ => {
                 return Err(format!(
-                    "unknown format '{name}'; expected text, json, csv, junit or pcapng:DIR"
+                    "unknown format '{name}'; expected text, json, csv, hlog, junit or pcapng:DIR"
                 ));
             }
         };

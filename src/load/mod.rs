@@ -54,8 +54,19 @@ pub struct Found {
     pub load: load::Load,
     /// All counts and histograms.
     pub stats: Stats,
+    /// An HdrHistogram interval log, if it was wanted.
+    pub log: Option<String>,
     /// Whether it was stopped before its time.
     pub interrupted: bool,
+}
+
+/// What is looked at beside the sessions.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Beside {
+    /// A process whose processor time and memory are recorded.
+    pub pid: Option<u32>,
+    /// Whether an interval log is wanted.
+    pub log: bool,
 }
 
 /// What all shards of a run share. On the way of a message nothing of it is written.
@@ -158,7 +169,7 @@ pub async fn run(
     plan: Plan,
     media: Media,
     target: &Target,
-    watched: Option<u32>,
+    beside: Beside,
     stop: impl Future<Output = ()>,
     on_second: &mut dyn FnMut(&load::Interval),
 ) -> Result<Found, Error> {
@@ -192,7 +203,7 @@ pub async fn run(
         .collect::<io::Result<Vec<_>>>()
         .map_err(|e| Error::Internal(format!("no shard: {e}")))?;
     drop(reports);
-    let mut collector = Collector::new(&run, shards, Watch::new(watched));
+    let mut collector = Collector::new(&run, shards, beside);
     let interrupted = collector.collect(&run, seconds, stop, on_second).await;
     for thread in threads {
         thread.join().map_err(|_| Error::Internal("a shard panicked".into()))?;
@@ -210,12 +221,23 @@ struct Collector {
     open: BTreeMap<u64, (usize, Stats, load::Interval)>,
     rows: Vec<load::Interval>,
     kernel: bool,
+    log: Option<String>,
 }
 
 impl Collector {
-    fn new(run: &Run, shards: usize, watch: Watch) -> Collector {
+    fn new(run: &Run, shards: usize, beside: Beside) -> Collector {
         let kernel = run.plan.tick.is_none();
-        Collector { shards, watch, total: Stats::default(), open: BTreeMap::new(), rows: Vec::new(), kernel }
+        let watch = Watch::new(beside.pid);
+        let log = beside.log.then(|| stats::LOG_HEAD.to_owned());
+        Collector {
+            shards,
+            watch,
+            total: Stats::default(),
+            open: BTreeMap::new(),
+            rows: Vec::new(),
+            kernel,
+            log,
+        }
     }
 
     async fn collect(
@@ -277,13 +299,16 @@ impl Collector {
         (row.cpu_pct, row.machine_pct) = self.watch.second();
         let late = row.latency.get("lag").is_some_and(|lag| lag.p99_us > MAX_LAG_US);
         row.limited = late || row.machine_pct.is_some_and(|pct| pct > MAX_BUSY);
+        if let Some(log) = &mut self.log {
+            stats.log(log, row.start_ms as f64 / 1000.0);
+        }
         self.total.add(&stats);
         on_second(&row);
         self.rows.push(row);
     }
 
     fn end(self, run: &Run, planned: u64, interrupted: bool) -> Found {
-        let Collector { watch, total, rows, kernel, shards, .. } = self;
+        let Collector { watch, total, rows, kernel, shards, log, .. } = self;
         let counts = total.counts;
         let plan = &run.plan;
         let millis = |d: Duration| d.as_millis() as u64;
@@ -327,7 +352,7 @@ impl Collector {
             intervals: rows,
             slo: Vec::new(),
         };
-        Found { load, stats: total, interrupted }
+        Found { load, stats: total, log, interrupted }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is counted and measured. Each shard has its own and hands it over each second.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use base64::Engine;
 use hdrhistogram::Histogram;
@@ -221,6 +222,15 @@ impl Stats {
             .collect()
     }
 
+    /// A line of an HdrHistogram interval log for each of them, of the second that begins so many seconds behind the start.
+    pub fn log(&self, out: &mut String, start_s: f64) {
+        for (metric, h) in Metric::ALL.into_iter().filter_map(|m| Some((m, self.histogram(m)?))) {
+            let (name, max, hdr) = (metric.name(), h.max() as f64 / 1000.0, encoded(h));
+            // Writing to memory does not fail.
+            let _ = writeln!(out, "Tag={name},{start_s:.3},1.000,{max:.3},{hdr}");
+        }
+    }
+
     /// The same in brief, for an interval.
     pub fn briefs(&self) -> BTreeMap<String, load::Brief> {
         let known = Metric::ALL.into_iter().filter_map(|metric| Some((metric, self.histogram(metric)?)));
@@ -243,9 +253,6 @@ fn histogram() -> Option<Histogram<u64>> {
 }
 
 fn latency(h: &Histogram<u64>, censored: Option<u64>) -> load::Latency {
-    let mut bytes = Vec::new();
-    // Writing to memory does not fail.
-    let _ = V2DeflateSerializer::new().serialize(h, &mut bytes);
     load::Latency {
         count: h.len(),
         censored,
@@ -256,9 +263,21 @@ fn latency(h: &Histogram<u64>, censored: Option<u64>) -> load::Latency {
         p99_us: h.value_at_quantile(0.99),
         p999_us: h.value_at_quantile(0.999),
         max_us: h.max(),
-        hdr: base64::engine::general_purpose::STANDARD.encode(bytes),
+        hdr: encoded(h),
     }
 }
+
+/// V2 deflate in base64, as the tools of HdrHistogram read it.
+fn encoded(h: &Histogram<u64>) -> String {
+    let mut bytes = Vec::new();
+    // Writing to memory does not fail.
+    let _ = V2DeflateSerializer::new().serialize(h, &mut bytes);
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// What begins an HdrHistogram interval log.
+pub const LOG_HEAD: &str = "#[Histogram log format version 1.3]\n#[Values are in microseconds, Interval_Max in milliseconds]\n\
+    \"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n";
 
 #[cfg(test)]
 mod tests {

@@ -240,10 +240,9 @@ impl<'a> Worker<'a> {
     /// When to look again at the latest.
     fn wake(&self, now: u64) -> u64 {
         let look = now + LOOK_NS;
-        match self.publisher.filter(|_| self.up && self.publishes() && self.out.is_empty()) {
-            Some(publisher) => self.due(publisher).1.min(look),
-            None => look,
-        }
+        let sends = self.publisher.filter(|_| self.up && self.publishes() && self.out.is_empty());
+        let due = sends.map(|publisher| self.due(publisher).1).filter(|due| *due < self.until());
+        due.map_or(look, |due| due.min(look))
     }
 
     /// The next frame and its planned instant.

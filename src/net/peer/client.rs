@@ -181,7 +181,8 @@ impl Client {
 
     fn deadline(&self) -> Option<Instant> {
         let session = self.session.deadline().map(|at| self.shared.began + at.since(Time::ZERO));
-        [self.handshake_deadline(), session, self.close_at].into_iter().flatten().min()
+        let late = misbehave::due(self);
+        [self.handshake_deadline(), session, self.close_at, late].into_iter().flatten().min()
     }
 
     fn handshake_deadline(&self) -> Option<Instant> {
@@ -287,6 +288,7 @@ impl Client {
 
     /// Sends what waits, as much as the player takes.
     fn deliver(&mut self) {
+        misbehave::release(self);
         let mut ahead = self.out.len();
         while ahead < MEDIA_AHEAD && self.session.may_send_media() {
             match self.mailbox.take() {
@@ -296,7 +298,9 @@ impl Client {
                     if self.faults().is_empty() {
                         self.send_frame(msid, &frame);
                     } else {
-                        misbehave::relay(self, frame).iter().for_each(|frame| self.send_frame(msid, frame));
+                        for frame in misbehave::relay(self, frame) {
+                            misbehave::send(self, msid, frame);
+                        }
                     }
                 }
                 Some(Mail::Begin(msid)) => self.publication_began(msid),
@@ -310,7 +314,8 @@ impl Client {
         }
     }
 
-    fn send_frame(&mut self, msid: u32, frame: &Frame) {
+    /// Sends a message of a publisher to this player.
+    pub fn send_frame(&mut self, msid: u32, frame: &Frame) {
         let message = match frame.type_id {
             type_id::AUDIO => Message::Audio(frame.payload.clone()),
             type_id::VIDEO => Message::Video(frame.payload.clone()),

@@ -133,6 +133,7 @@ fn connect(client: &mut Client, command: &Command) {
     let refusal = match (&app, &client.app) {
         (None, _) => Some(("NetConnection.Connect.InvalidApp", "No app is named")),
         (_, Some(_)) => Some(("NetConnection.Connect.Failed", "Connected already")),
+        _ if misbehave::refuses(client) => Some(("NetConnection.Connect.Rejected", "No more sessions")),
         _ => None,
     };
     if let Some((code, why)) = refusal {

@@ -134,6 +134,9 @@ faults! {
     RelayDamages = "relay-damages", "the last byte of every seventh audio or video message is changed";
     RelayMixes = "relay-mixes", "players get the media of every stream";
     RelayStops = "relay-stops", "nothing more comes to players after three messages";
+    RelayLate = "relay-late", "players get every message 200 ms late";
+    RelayStalls = "relay-stalls", "players get nothing for 2 s, once, from the fiftieth audio or video message on";
+    ConnectsRefused = "connects-refused", "the connect of every twentieth session is refused";
 }
 
 /// A set of faults.

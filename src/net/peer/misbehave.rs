@@ -1,6 +1,7 @@
 //! What the faults of the reference server do to a session. Without a fault nothing here is called.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::board::Frame;
 use super::client::Client;
@@ -11,10 +12,18 @@ use crate::wire::handshake::BLOCK_LEN;
 use crate::wire::message::{Message, UserControl, type_id};
 use crate::wire::session::{Config, Fields, HANDSHAKE_LEN};
 use bytes::Bytes;
+use tokio::time::Instant;
 
 const HELLO_LEN: u64 = 1 + BLOCK_LEN as u64;
 /// Every so many messages the relay does something wrong.
 const EVERY: u64 = 7;
+/// By how much [`Fault::RelayLate`] is late.
+const LATE: Duration = Duration::from_millis(200);
+/// How long [`Fault::RelayStalls`] lasts, and which message begins it.
+const STALL: Duration = Duration::from_secs(2);
+const STALLED_MESSAGE: u64 = 50;
+/// Messages that are late at a time, at most; the player behind more is dropped.
+const MAX_LATE: usize = 4096;
 
 /// What the faults remember of a session.
 #[derive(Debug, Default)]
@@ -39,6 +48,9 @@ pub(super) struct Misbehaviour {
     batch: VecDeque<Frame>,
     last_time: Option<(u32, u32)>,
     stalled: bool,
+    /// What comes late to a player, and when.
+    late: VecDeque<(Instant, u32, Frame)>,
+    stalled_until: Option<Instant>,
 }
 
 /// What the session is not to do by itself, so that the faults can do it wrongly.
@@ -421,6 +433,11 @@ pub(super) fn event_out(client: &mut Client, event: UserControl) {
     }
 }
 
+/// Whether this session is not to connect.
+pub(super) fn refuses(client: &Client) -> bool {
+    client.faults().has(Fault::ConnectsRefused) && client.id.is_multiple_of(20)
+}
+
 /// What a player gets in place of a frame.
 pub(super) fn relay(client: &mut Client, frame: Frame) -> Vec<Frame> {
     let faults = client.faults();
@@ -461,6 +478,35 @@ pub(super) fn relay(client: &mut Client, frame: Frame) -> Vec<Frame> {
         return if whole { client.wrong.batch.drain(..).collect() } else { Vec::new() };
     }
     vec![frame]
+}
+
+/// Sends a frame, or keeps it until later.
+pub(super) fn send(client: &mut Client, msid: u32, frame: Frame) {
+    let now = Instant::now();
+    if client.faults().has(Fault::RelayStalls) && client.wrong.relayed == STALLED_MESSAGE {
+        client.wrong.stalled_until.get_or_insert(now + STALL);
+    }
+    let late = client.faults().has(Fault::RelayLate).then_some(now + LATE);
+    let at = late.max(client.wrong.stalled_until).unwrap_or(now);
+    // Behind what is late all is late.
+    if at > now || !client.wrong.late.is_empty() {
+        client.wrong.late.push_back((at, msid, frame));
+    } else {
+        client.send_frame(msid, &frame);
+    }
+    client.ending |= client.wrong.late.len() > MAX_LATE;
+}
+
+/// When the next late frame is to be sent.
+pub(super) fn due(client: &Client) -> Option<Instant> {
+    client.wrong.late.front().map(|(at, ..)| *at)
+}
+
+/// Sends the frames that are late enough.
+pub(super) fn release(client: &mut Client) {
+    while let Some((_, msid, frame)) = client.wrong.late.pop_front_if(|(at, ..)| *at <= Instant::now()) {
+        client.send_frame(msid, &frame);
+    }
 }
 
 /// Times that are not those that were published.

@@ -1,0 +1,297 @@
+//! The verb `load` as a user runs it. The faults of the reference server are the ground truth: the report says what the server did.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+
+use base64::Engine;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_rtmp-bench");
+/// The machine of a test may be as busy as it likes.
+const SHORT: &[&str] = &["--ramp", "200ms", "--allow-limited"];
+const HOLD: &[&str] = &["--hold", "1500ms"];
+/// Every so many messages the faulty relay does something wrong.
+const EVERY: u64 = 7;
+
+fn run(args: &[&str]) -> Output {
+    Command::new(BINARY).arg("load").args(args).output().expect("the program runs")
+}
+
+fn status(output: &Output) -> i32 {
+    output.status.code().expect("an exit status")
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+/// The load part of the record, and the exit status.
+fn load(args: &[&str]) -> (Value, i32) {
+    let hold = if args.contains(&"--hold") { &[] } else { HOLD };
+    let output = run(&[SHORT, hold, &["-o", "json"], args].concat());
+    let record: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", err(&output)));
+    (record["load"].clone(), status(&output))
+}
+
+fn frames(load: &Value, what: &str) -> u64 {
+    load["frames"][what].as_u64().unwrap_or_else(|| panic!("{what}: {load}"))
+}
+
+/// `serve` with these arguments, ended when it is dropped, and its URL.
+struct Server(Child, String);
+
+impl Server {
+    fn start(fault: &str) -> Server {
+        let mut child = Command::new(BINARY)
+            .args(["serve", "127.0.0.1:0", "--fault", fault])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program runs");
+        let mut url = String::new();
+        BufReader::new(child.stdout.as_mut().expect("stdout is piped")).read_line(&mut url).expect("a line");
+        Server(child, url.trim().to_owned())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One player of one stream of a server with this fault, and more arguments.
+fn faulty(fault: &str, more: &[&str]) -> (Value, i32) {
+    let server = Server::start(fault);
+    load(&[&[server.1.as_str(), "--players", "1"], more].concat())
+}
+
+/// Whether `count` is every seventh of `of`, from wherever counting began.
+fn is_every_seventh(count: u64, of: u64) -> bool {
+    of > 2 * EVERY && count.abs_diff(of / EVERY) <= 1
+}
+
+#[test]
+fn without_a_target_the_reference_server_carries_all() {
+    let (load, status) = load(&["--publishers", "2", "--players", "4"]);
+    assert_eq!(status, 0, "{load}");
+    assert_eq!((&load["sessions"]["started"], &load["sessions"]["ended"]), (&6.into(), &6.into()));
+    for what in ["lost", "duplicated", "reordered", "corrupt", "foreign"] {
+        assert_eq!(frames(&load, what), 0, "{what}: {load}");
+    }
+    let (received, burst, expected) =
+        (frames(&load, "received"), frames(&load, "join_burst"), frames(&load, "expected"));
+    assert!(expected > 100 && received - burst == expected, "{load}");
+    assert_eq!(load["latency"]["frame"]["count"], expected);
+    assert_eq!(load["latency"]["frame"]["censored"], 0);
+    for name in ["tcp", "handshake", "connect", "create_stream"] {
+        assert_eq!(load["latency"][name]["count"], 6, "{name}");
+    }
+    for (name, count) in [("publish_start", 2), ("play_start", 4), ("first_frame", 4), ("first_keyframe", 4)]
+    {
+        assert_eq!(load["latency"][name]["count"], count, "{name}");
+    }
+    // What one publisher sends: 30 + 43 frames a second.
+    let sent: u64 =
+        load["intervals"].as_array().unwrap().iter().map(|row| row["sent"].as_u64().unwrap()).sum();
+    assert_eq!(sent, frames(&load, "sent"));
+}
+
+#[test]
+fn the_screen_says_that_nobody_elses_server_was_measured() {
+    let output = run(&[SHORT, HOLD, &["--players", "1"]].concat());
+    let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
+    assert_eq!(status(&output), 0, "{text}{}", err(&output));
+    assert!(text.contains("embedded server, same cores: not a server's figure"), "{text}");
+    assert!(text.contains("held      lost = 0: 0") && text.contains("\n frame "), "{text}");
+}
+
+#[test]
+fn what_a_relay_drops_is_lost() {
+    let (load, status) = faulty("relay-drops", &[]);
+    assert_eq!(status, 1);
+    assert!(is_every_seventh(frames(&load, "lost"), frames(&load, "expected")), "{load}");
+    assert_eq!(
+        (frames(&load, "corrupt"), frames(&load, "duplicated"), frames(&load, "reordered")),
+        (0, 0, 0)
+    );
+    let lost =
+        load["slo"].as_array().unwrap().iter().find(|slo| slo["expr"] == "lost = 0").expect("a default");
+    assert_eq!(
+        (lost["held"].as_bool(), lost["value"].as_f64()),
+        (Some(false), Some(frames(&load, "lost") as f64))
+    );
+    // A promise of one's own takes the default's place.
+    let (load, status) = faulty("relay-drops", &["--slo", "lost < 20%"]);
+    assert_eq!(status, 0, "{load}");
+}
+
+#[test]
+fn what_a_relay_doubles_is_duplicated() {
+    let (load, status) = faulty("relay-doubles", &["--slo", "duplicated = 0"]);
+    assert_eq!(status, 1);
+    assert!(is_every_seventh(frames(&load, "duplicated"), frames(&load, "expected")), "{load}");
+    assert_eq!((frames(&load, "lost"), frames(&load, "corrupt"), frames(&load, "reordered")), (0, 0, 0));
+    assert_eq!(load["latency"]["frame"]["count"], frames(&load, "expected"));
+}
+
+#[test]
+fn what_a_relay_damages_is_corrupt() {
+    let (load, status) = faulty("relay-damages", &[]);
+    assert_eq!(status, 1);
+    assert!(is_every_seventh(frames(&load, "corrupt"), frames(&load, "received")), "{load}");
+    assert_eq!((frames(&load, "lost"), frames(&load, "duplicated"), frames(&load, "reordered")), (0, 0, 0));
+}
+
+#[test]
+fn what_a_relay_swaps_is_reordered() {
+    // Mostly video, so that mostly neighbours of one kind change places.
+    let (load, status) = faulty("relay-swaps", &["--fps", "200", "--bitrate", "3M"]);
+    assert_eq!(status, 0, "{load}");
+    let (reordered, expected) = (frames(&load, "reordered"), frames(&load, "expected"));
+    assert!(reordered * 15 > expected && reordered <= expected / EVERY + 1, "{load}");
+    assert_eq!((frames(&load, "lost"), frames(&load, "duplicated"), frames(&load, "corrupt")), (0, 0, 0));
+}
+
+#[test]
+fn a_relay_that_stops_is_charged_in_full() {
+    let (load, status) = faulty("relay-stops", &[]);
+    assert_eq!(status, 1);
+    let frame = &load["latency"]["frame"];
+    assert!(frame["censored"].as_u64() > Some(40), "{load}");
+    assert_eq!(frame["censored"], load["frames"]["lost"]);
+    // The first that did not come was waited for until all was over: 1.5 s of media and 5 s behind it.
+    assert!(frame["max_us"].as_u64() > Some(5_500_000), "{frame}");
+    let oldest =
+        load["intervals"].as_array().unwrap().iter().filter_map(|row| row["oldest_outstanding_us"].as_u64());
+    assert!(oldest.max() > Some(1_000_000), "{load}");
+}
+
+#[test]
+fn what_a_relay_delays_is_late() {
+    let (load, status) = faulty("relay-late", &["--slo", "frame.min < 200ms"]);
+    assert_eq!(status, 1, "{load}");
+    assert_eq!(frames(&load, "lost"), 0);
+    assert!(load["latency"]["frame"]["min_us"].as_u64() >= Some(200_000), "{load}");
+    assert!(load["latency"]["frame_raw"]["min_us"].as_u64() >= Some(195_000), "{load}");
+}
+
+#[test]
+fn a_stall_is_charged_to_each_frame_behind_it() {
+    let (load, status) = faulty("relay-stalls", &["--hold", "4s"]);
+    assert_eq!(status, 0, "{load}");
+    let frame = &load["latency"]["frame"];
+    // Half of the 2 s that the frames of 2 s wait, evenly spread: 147 of them, 73 for more than a second.
+    let histogram = histogram(frame);
+    let late = histogram.count_between(1_000_000, u64::MAX);
+    assert!((60..=90).contains(&late), "{late} of {frame}");
+    assert!(frame["max_us"].as_u64() > Some(1_900_000) && frame["censored"] == 0, "{frame}");
+}
+
+fn histogram(latency: &Value) -> hdrhistogram::Histogram<u64> {
+    let bytes =
+        base64::engine::general_purpose::STANDARD.decode(latency["hdr"].as_str().expect("hdr")).unwrap();
+    hdrhistogram::serialization::Deserializer::new().deserialize(&mut &bytes[..]).expect("a histogram")
+}
+
+#[test]
+fn refused_sessions_are_counted_where_they_failed() {
+    let server = Server::start("connects-refused");
+    let (load, status) = load(&[&server.1, "--players", "39"]);
+    assert_eq!(status, 1, "{load}");
+    let failed = &load["sessions"]["failed_by_phase"];
+    assert_eq!(failed.as_object().map(|phases| phases.len()), Some(1), "{failed}");
+    assert_eq!(
+        (&failed["connect"]["count"], &load["sessions"]["started"]),
+        (&2.into(), &38.into()),
+        "{failed}"
+    );
+}
+
+#[test]
+fn a_sweep_says_so() {
+    let (load, status) = load(&["--tick", "20ms", "--players", "3"]);
+    assert_eq!(status, 0, "{load}");
+    assert_eq!((&load["plan"]["read_mode"], &load["plan"]["tick_ms"]), (&"sweep".into(), &20.into()));
+    assert_eq!(load["plan"]["receipt_clock"], "user");
+    assert!(frames(&load, "lost") == 0 && frames(&load, "expected") > 100, "{load}");
+}
+
+#[test]
+fn what_others_publish_is_played_without_latency() {
+    let server = Server::start("no-pongs");
+    let mut publisher = Command::new(BINARY)
+        .args(["load", &format!("{}/other", server.1), "--players", "0", "--ramp", "0s", "--hold", "20s"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program runs");
+    let (load, status) = load(&[&server.1, "--publishers", "0", "--players", "2", "--play", "other-0"]);
+    let _ = publisher.kill();
+    let _ = publisher.wait();
+    assert_eq!(status, 0, "{load}");
+    assert!(frames(&load, "foreign") > 50, "{load}");
+    assert!(load["latency"].get("frame").is_none() && load["latency"].get("gap").is_some(), "{load}");
+}
+
+#[test]
+fn nobody_there_is_unreachable() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (load, status) = load(&[&format!("rtmp://127.0.0.1:{port}/live")]);
+    assert_eq!(status, 3);
+    let tcp = &load["sessions"]["failed_by_phase"]["tcp"];
+    assert_eq!(tcp["count"], 1, "{load}");
+    assert!(tcp["sample"].as_str().unwrap().contains("refused"), "{tcp}");
+    assert_eq!(load["sessions"]["started"], 0);
+}
+
+#[test]
+fn a_silent_target_costs_a_bounded_time() {
+    let server = Server::start("silent");
+    let (load, status) = load(&[&server.1, "--publishers", "3"]);
+    assert_eq!(status, 3);
+    assert_eq!(load["sessions"]["failed_by_phase"]["handshake"]["count"], 3, "{load}");
+}
+
+#[test]
+fn mistakes_are_told_before_anything_is_sent() {
+    for (args, want) in [
+        (
+            &["--slo", "frme.p99 < 1s"][..],
+            "column 1 of 'frme.p99 < 1s': unknown latency 'frme'; did you mean 'frame'?",
+        ),
+        (&["--slo", "frame.p99 < 1"], "column 13"),
+        (&["--publishers", "0"], "--play"),
+        (&["--bitrate", "20k"], "--bitrate: 20000 bit/s is too little"),
+        (&["--stage", "10s"], "TIME:PLAYERS"),
+        (&["-o", "junit"], "no output format 'junit'"),
+    ] {
+        let output = run(args);
+        assert!(status(&output) == 2 && err(&output).contains(want), "{args:?}: {}", err(&output));
+    }
+}
+
+#[test]
+fn an_interrupted_run_reports_what_ran() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("rtmp://{}/live", listener.local_addr().unwrap());
+    let child = Command::new(BINARY)
+        .args(["load", &url, "--hold", "60s", "-o", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program runs");
+    // It has begun when it connects.
+    let _peer = listener.accept().expect("a connection");
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("a signal");
+    let output = child.wait_with_output().expect("an end");
+    assert_eq!(status(&output), 130);
+    let record: Value = serde_json::from_slice(&output.stdout).expect("a record");
+    assert_eq!(record["outcome"], "interrupted");
+    assert_eq!(record["load"]["sessions"]["failed_by_phase"]["handshake"]["count"], 1);
+}
