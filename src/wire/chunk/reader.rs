@@ -184,6 +184,9 @@ impl ChunkReader {
     /// # Errors
     /// As [`ChunkReader::read`].
     pub fn skim<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Slice<'a>>, ChunkError> {
+        if let Some(slice) = self.skim_inside(input) {
+            return Ok(Some(slice));
+        }
         let i = match self.current {
             Some(i) => i,
             None => match self.begin_chunk(input, true)? {
@@ -212,6 +215,55 @@ impl ChunkReader {
         Ok(Some(Slice { header, at, bytes, last }))
     }
 
+    /// [`ChunkReader::skim`] of a whole plain chunk that does not end its message.
+    #[inline]
+    fn skim_inside<'i>(&mut self, input: &mut &'i [u8]) -> Option<Slice<'i>> {
+        let i = self.plain_inside(input)?;
+        let s = &mut self.streams[i];
+        if !s.skimmed || self.notes_told < self.notes.len() {
+            return None;
+        }
+        let (at, size) = (s.taken, self.chunk_size);
+        s.taken += size;
+        let header = s.header();
+        self.chunk_offset = self.offset;
+        self.offset += 1 + u64::from(size);
+        let bytes = &take(input, 1 + size as usize)[1..];
+        Some(Slice { header, at, bytes, last: false })
+    }
+
+    /// [`ChunkReader::read`] of the whole plain chunks of one chunk stream that do not end their message, as far as they fit what is allocated.
+    #[inline]
+    fn read_inside(&mut self, input: &mut &[u8]) {
+        let Some(i) = self.plain_inside(input) else { return };
+        let (s, first, size) = (&mut self.streams[i], input[0], self.chunk_size as usize);
+        if s.skimmed {
+            return;
+        }
+        while s.len - s.taken > self.chunk_size
+            && input.len() > size
+            && input[0] == first
+            && s.buf.capacity() - s.buf.len() >= size
+            && self.held + size <= self.limits.held_bytes
+        {
+            s.buf.extend_from_slice(&take(input, 1 + size)[1..]);
+            s.taken += self.chunk_size;
+            self.held += size;
+            self.chunk_offset = self.offset;
+            self.offset += 1 + size as u64;
+        }
+    }
+
+    /// The chunk stream of the next chunk, when that is plain, lies whole in the input and does not end its
+    /// message, which is none that takes effect here.
+    #[inline]
+    fn plain_inside(&self, input: &[u8]) -> Option<usize> {
+        let i = self.plain(input).filter(|_| self.current.is_none())?;
+        let s = &self.streams[i];
+        let inside = s.len - s.taken > self.chunk_size && input.len() > self.chunk_size as usize;
+        (inside && !matches!(s.type_id, type_id::SET_CHUNK_SIZE | type_id::ABORT)).then_some(i)
+    }
+
     fn find(&mut self, input: &mut &[u8]) -> Result<Option<Found>, ChunkError> {
         loop {
             if let Some(header) = self.chunk.take() {
@@ -222,6 +274,7 @@ impl ChunkReader {
                 return Ok(Some(Found::Note(note)));
             }
             let Some(i) = self.current else {
+                self.read_inside(input);
                 if self.begin_chunk(input, false)?.is_none() {
                     return Ok(None);
                 }
@@ -428,10 +481,19 @@ impl ChunkReader {
         self.begin_any_chunk(input, skim)
     }
 
-    /// The most frequent chunk by far: type 3, one-byte basic header, no extended timestamp, inside a message.
     #[inline]
     fn plain_continuation(&mut self, input: &mut &[u8]) -> Option<usize> {
-        let (&first, rest) = input.split_first()?;
+        let i = self.plain(input)?;
+        *input = &input[1..];
+        self.chunk_offset = self.offset;
+        self.offset += 1;
+        Some(i)
+    }
+
+    /// The most frequent chunk by far: type 3, one-byte basic header, no extended timestamp, inside a message.
+    #[inline]
+    fn plain(&self, input: &[u8]) -> Option<usize> {
+        let first = *input.first()?;
         if first < 0xC2
             || self.kept.len() > 0
             || self.report_chunks
@@ -442,13 +504,7 @@ impl ChunkReader {
         }
         let i = self.near[usize::from(first & 0x3F)] as usize;
         let s = self.streams.get(i)?;
-        if !s.open || s.ext.is_some() {
-            return None;
-        }
-        *input = rest;
-        self.chunk_offset = self.offset;
-        self.offset += 1;
-        Some(i)
+        (s.open && s.ext.is_none()).then_some(i)
     }
 
     fn begin_any_chunk(&mut self, input: &mut &[u8], skim: bool) -> Result<Option<usize>, ChunkError> {
