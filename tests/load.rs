@@ -112,6 +112,23 @@ fn the_screen_says_that_nobody_elses_server_was_measured() {
 }
 
 #[test]
+fn seconds_are_written_as_csv_and_as_a_histogram_log() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let [csv, log] = ["seconds.csv", "run.hlog"].map(|name| dir.path().join(name));
+    let outputs = [format!("csv:{}", csv.display()), format!("hlog:{}", log.display())];
+    let (load, _) = load(&["-o", &outputs[0], "-o", &outputs[1]]);
+    let csv = std::fs::read_to_string(csv).expect("a file");
+    let columns: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
+    assert_eq!(columns.len(), 1 + load["intervals"].as_array().unwrap().len());
+    assert!(columns.iter().all(|count| *count == columns[0]), "{csv}");
+    let log = std::fs::read_to_string(log).expect("a file");
+    assert!(log.starts_with("#[Histogram log format version 1.3]\n"), "{log}");
+    let frames = log.lines().filter_map(|line| line.strip_prefix("Tag=frame,")?.rsplit(',').next());
+    let all: u64 = frames.map(|hdr| histogram(&serde_json::json!({ "hdr": hdr })).len()).sum();
+    assert_eq!(load["latency"]["frame"]["count"], all);
+}
+
+#[test]
 fn what_a_relay_drops_is_lost() {
     let (load, status) = faulty("relay-drops", &[]);
     assert_eq!(status, 1);

@@ -30,6 +30,8 @@ pub struct Watch {
 
 /// The kernel counts processor time of processes in hundredths of a second towards user space.
 const TICKS_PER_S: f64 = 100.0;
+/// Over less than so many nanoseconds a share of processor time says nothing.
+const MEANINGFUL_NS: u128 = 100_000_000;
 
 impl Watch {
     /// Begins now.
@@ -72,7 +74,10 @@ fn sample(pid: Option<u32>) -> Sample {
 
 fn between(from: &Sample, to: &Sample) -> (Option<f64>, Option<f64>) {
     let ns = (to.at - from.at).as_nanos();
-    let own = (ns > 0).then(|| (to.own_ns - from.own_ns) as f64 / ns as f64 * 100.0);
+    if ns < MEANINGFUL_NS {
+        return (None, None);
+    }
+    let own = Some(to.own_ns.saturating_sub(from.own_ns) as f64 / ns as f64 * 100.0);
     let machine = from.machine.zip(to.machine).and_then(|(from, to)| {
         let all = to.1.checked_sub(from.1).filter(|all| *all > 0)?;
         Some(to.0.saturating_sub(from.0) as f64 / all as f64 * 100.0)
