@@ -199,10 +199,8 @@ async fn play(
         Event::Refused(refusal) => {
             shared.set(|s| s.ready = Some(Err(format!("the player was refused: {refusal:?}"))));
         }
-        Event::Message(header, payload) => {
-            if carries_media(header.type_id) {
-                shared.set(|s| s.frames(&header, payload));
-            }
+        Event::Message(header, payload) if carries_media(header.type_id) => {
+            shared.set(|s| s.frames(&header, payload));
         }
         _ => {}
     };
