@@ -228,6 +228,7 @@ fn refused_sessions_are_counted_where_they_failed() {
         (&2.into(), &38.into()),
         "{failed}"
     );
+    assert_eq!(failed["connect"]["sample"], "refused by the target");
 }
 
 #[test]

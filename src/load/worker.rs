@@ -398,7 +398,6 @@ impl<'a> Worker<'a> {
                 match stream.read(&mut buffer) {
                     Ok(0) => return self.fail("closed by the target"),
                     Ok(n) => {
-                        self.shard.unstamped.set(true);
                         self.take(&buffer[..n], self.now())?;
                         if n < buffer.len() {
                             break;
