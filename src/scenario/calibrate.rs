@@ -23,6 +23,8 @@ use crate::wire::session::{Config, Fields, Goal};
 const WINDOW: u32 = 2_500;
 /// Video frames published; more than the window in all.
 const FRAMES: u32 = 12;
+/// What the kind of a signed handshake begins with; its schema follows.
+const SIGNED: &str = "digest schema";
 /// Time between two of them.
 const PACE: Duration = Duration::from_millis(20);
 
@@ -55,6 +57,7 @@ fn facts(found: &Fingerprint, pid: bool) -> Vec<String> {
         ("acks", found.acks == Some(true)),
         ("amf3", found.amf3 == Some(true)),
         ("ertmp", found.ertmp == Some(true)),
+        ("signed", found.signed_handshake.as_deref().is_some_and(|kind| kind.starts_with(SIGNED))),
         ("one-shot", found.one_shot == Some(true)),
         ("pid", pid),
     ];
@@ -439,7 +442,7 @@ fn answer_kind(log: &[Entry], _conn: &Conn) -> Option<String> {
     let (c1, s1) = blocks(log);
     let s1 = s1?;
     Some(match s1.digest(Signer::Server) {
-        Some((schema, _)) => format!("digest schema {}", schema as u8),
+        Some((schema, _)) => format!("{SIGNED} {}", schema as u8),
         None if c1 == Some(s1) => "plain, S1 is a copy of C1".into(),
         None => "plain".into(),
     })

@@ -14,13 +14,14 @@ use crate::wire::amf0::Value;
 pub const MAX_REPEAT: u32 = 1_000_000;
 
 /// Facts about a target, and whether they take a value.
-const FACTS: [(&str, bool); 13] = [
+const FACTS: [(&str, bool); 14] = [
     ("publish", false),
     ("play", false),
     ("ping", false),
     ("acks", false),
     ("amf3", false),
     ("ertmp", false),
+    ("signed", false),
     ("relay", true),
     ("streams", true),
     ("taken", true),

@@ -349,7 +349,14 @@ impl Client {
 
     /// A user control event.
     pub fn event(&mut self, event: UserControl) {
-        misbehave::event_out(self, event);
+        let unsaid = match event {
+            UserControl::StreamBegin(_) => self.faults().has(Fault::NoStreamBegin),
+            UserControl::StreamEof(_) => self.faults().has(Fault::NoStreamEof),
+            _ => false,
+        };
+        if !unsaid {
+            misbehave::event_out(self, event);
+        }
     }
 
     /// rtmp 7.2.2: onStatus with transaction id 0 on the message stream concerned.

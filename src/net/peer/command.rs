@@ -98,7 +98,8 @@ fn whole(number: f64) -> Option<u32> {
 /// rtmp 7.2.1.2: an answer has the id of the call; a call with id 0 wants none.
 fn respond(client: &mut Client, command: &Command, name: &str, args: Vec<Value>) {
     let faults = client.faults();
-    if let Some(id) = command.transaction_id.filter(|id| *id != 0.0) {
+    let wants = |id: &f64| *id != 0.0 || faults.has(Fault::CallAnsweredWithoutId);
+    if let Some(id) = command.transaction_id.filter(wants) {
         let id = if faults.has(Fault::ResultIdWrong) { id + 1.0 } else { id };
         let answer = Message::Command(Command {
             encoding: command.encoding,
@@ -106,7 +107,8 @@ fn respond(client: &mut Client, command: &Command, name: &str, args: Vec<Value>)
             transaction_id: Some(id),
             args,
         });
-        client.session.send(&answer, Fields { csid: Some(3), msid: Some(0), ..Fields::default() });
+        let msid = u32::from(faults.has(Fault::AnswersOnStream1));
+        client.session.send(&answer, Fields { csid: Some(3), msid: Some(msid), ..Fields::default() });
     }
 }
 
@@ -139,8 +141,25 @@ fn connect(client: &mut Client, command: &Command) {
     if let Some((code, why)) = refusal {
         return respond(client, command, "_error", vec![Value::Null, information("error", code, why)]);
     }
+    let faults = client.faults();
+    if faults.has(Fault::ConnectOddHangs) && misbehave::is_odd(command) {
+        client.wrong.hung = true;
+        return;
+    }
     client.app = app;
     // The order of rtmp 7.2.1.1's figure.
+    if !faults.has(Fault::WindowAfterResult) {
+        announce(client);
+    }
+    if !faults.has(Fault::NoConnectResult) {
+        welcome(client, command);
+    }
+    if faults.has(Fault::WindowAfterResult) {
+        announce(client);
+    }
+}
+
+fn announce(client: &mut Client) {
     for message in [
         Message::WindowAckSize(WINDOW),
         Message::SetPeerBandwidth { size: WINDOW, limit: 2 },
@@ -153,18 +172,22 @@ fn connect(client: &mut Client, command: &Command) {
         }
     }
     client.event(UserControl::StreamBegin(0));
+}
+
+/// The result of connect.
+fn welcome(client: &mut Client, command: &Command) {
+    let object = command.args.first();
     let mut properties =
         vec![("fmsVer".into(), "FMS/3,5,7,7009".into()), ("capabilities".into(), Value::Number(31.0))];
     properties.extend(enhanced(object));
     let asked = object.and_then(|o| o.get("objectEncoding")).and_then(Value::as_number);
     let mut info = information("status", "NetConnection.Connect.Success", "Connection succeeded.");
     if let Value::Object(fields) = &mut info {
-        let encoding = if asked == Some(3.0) { 3.0 } else { 0.0 };
+        let always = client.faults().has(Fault::EncodingAlways3);
+        let encoding = if asked == Some(3.0) || always { 3.0 } else { 0.0 };
         fields.push(("objectEncoding".into(), Value::Number(encoding)));
     }
-    if !client.faults().has(Fault::NoConnectResult) {
-        result(client, command, vec![Value::Object(properties), info]);
-    }
+    result(client, command, vec![Value::Object(properties), info]);
 }
 
 /// The app without what clients hang behind it.

@@ -56,6 +56,9 @@ faults! {
     C1TimeLimited = "c1-time-limited", "closes when the time of C1 has its top bit set";
     C1TimeZero = "c1-time-zero-refused", "closes when the time of C1 is 0";
     C1RandomChecked = "c1-random-checked", "closes when all random bytes of C1 are the same";
+    C2MustEcho = "c2-must-echo", "closes when C2 does not repeat the random bytes of S1";
+    DigestWrong = "digest-wrong", "signs S1 wrongly";
+    NoHandshakeTimer = "no-handshake-timer", "waits for the handshake without end";
     // rtmp 5.1, 5.4: what the server says of itself.
     LittleEndian = "little-endian-values", "writes window, bandwidth and chunk size with the low byte first";
     MsidBigEndian = "msid-big-endian", "reads and writes message stream ids with the high byte first";
@@ -117,13 +120,21 @@ faults! {
     EventShortCrashes = "event-short-crashes", "crashes at a user control event that is too short";
     EventElsewhereHangs = "event-elsewhere-hangs", "hangs when a user control message is not on chunk stream 2 and message stream 0";
     EventTimeHangs = "event-time-hangs", "hangs when the time of a user control message is above 0xFFFFFF or steps back";
+    EventStrayHangs = "event-stray-hangs", "hangs at a user control event that only servers send";
     NoPongs = "no-pongs", "does not answer ping requests";
     // rtmp 7: commands.
     NoConnectResult = "no-connect-result", "does not answer connect";
+    ConnectOddHangs = "connect-odd-hangs", "hangs when connect says other than four plain strings";
+    WindowAfterResult = "window-after-result", "announces window, bandwidth and chunk size behind the result of connect";
+    EncodingAlways3 = "encoding-always-3", "states object encoding 3, whatever was asked for";
+    AnswersOnStream1 = "answers-on-stream-1", "sends answers to calls on message stream 1";
     ResultIdWrong = "result-id-wrong", "answers with the transaction id plus one";
     SameStreamId = "same-stream-id", "gives every stream the id 1";
     UnknownCallHangs = "unknown-call-hangs", "hangs at an unknown call";
+    CallAnsweredWithoutId = "call-0-answered", "answers a call with transaction id 0";
     StatusOnStream0 = "status-on-stream-0", "sends onStatus on message stream 0";
+    NoStreamBegin = "no-stream-begin", "sends no Stream Begin";
+    NoStreamEof = "no-stream-eof", "sends no Stream EOF";
     // What players get.
     TimesSmoothed = "times-smoothed", "a step of more than 250 ms is relayed as 10 ms";
     TimesShifted = "times-stretched", "times are relayed 1 % too long";

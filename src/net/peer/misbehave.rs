@@ -7,10 +7,12 @@ use super::board::Frame;
 use super::client::Client;
 use super::command::{CHUNK_SIZE, WINDOW};
 use super::fault::{Fault, Faults};
+use crate::wire::amf0::Value;
 use crate::wire::chunk::{MAX_MESSAGE_LEN, MessageHeader};
 use crate::wire::handshake::BLOCK_LEN;
-use crate::wire::message::{Message, UserControl, type_id};
+use crate::wire::message::{Command, Message, UserControl, type_id};
 use crate::wire::session::{Config, Fields, HANDSHAKE_LEN};
+use bstr::{BString, ByteSlice};
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -90,6 +92,9 @@ pub(super) fn incoming(client: &mut Client, bytes: &mut Vec<u8>) {
         }
     }
     if total >= HANDSHAKE_LEN {
+        let (c2, s1) =
+            (&client.wrong.came[HELLO_LEN as usize + 8..], client.wrong.went.get(9..HELLO_LEN as usize));
+        client.ending |= has(Fault::C2MustEcho) && s1 != Some(c2);
         let late = std::mem::take(&mut client.wrong.held_back);
         client.say(&late);
     }
@@ -189,6 +194,10 @@ fn shake_wrongly(faults: Faults, c0: u8, c1: &[u8], bytes: &mut [u8]) {
     }
     if has(Fault::S1Version) {
         s1[4..8].copy_from_slice(&[4, 5, 0, 1]);
+    }
+    if has(Fault::DigestWrong) && s1[4] != 0 {
+        // Every byte that is not the pointer's is signed.
+        s1[700] ^= 1;
     }
     if has(Fault::S2TimeZero) {
         s2[..4].fill(0);
@@ -374,9 +383,24 @@ fn event(client: &mut Client, header: MessageHeader, payload: &[u8]) {
             client.ending |= has(Fault::EventUnknownCloses);
             client.wrong.hung |= has(Fault::EventUnknownHangs);
         }
+        Ok(Message::UserControl(
+            UserControl::StreamBegin(_) | UserControl::StreamEof(_) | UserControl::StreamDry(_),
+        )) => client.wrong.hung |= has(Fault::EventStrayHangs),
         Err(_) if has(Fault::EventShortCrashes) => client.shared.die(),
         _ => {}
     }
+}
+
+/// Whether connect says other than four plain strings.
+pub(super) fn is_odd(command: &Command) -> bool {
+    let Some(Value::Object(fields)) = command.args.first() else { return true };
+    let plain = |(name, value): &(BString, Value)| match (name.as_slice(), value.as_text()) {
+        (b"app", Some(app)) => !app.contains_str("/") && !app.contains_str("?"),
+        (b"tcUrl", Some(url)) => url.starts_with_str("rtmp://") && !url.contains_str("[") && url.len() < 1000,
+        (b"type" | b"flashVer", Some(_)) => true,
+        _ => false,
+    };
+    command.args.len() > 1 || fields.len() < 4 || !fields.iter().all(plain)
 }
 
 /// The announcements after connect, and the chunk size in force.
@@ -525,7 +549,7 @@ fn smooth(client: &mut Client, frame: Frame) -> Frame {
 
 /// Whether the session waits for the handshake without end.
 pub(super) fn patient(faults: Faults) -> bool {
-    faults.has(Fault::Silent) || faults.has(Fault::VersionHangs)
+    faults.has(Fault::NoHandshakeTimer) || faults.has(Fault::Silent) || faults.has(Fault::VersionHangs)
 }
 
 /// Those that need acknowledgements not to be sent by the session.

@@ -344,10 +344,7 @@ impl ChunkReader {
             let others = self.streams.iter_mut().enumerate().filter(|(other, _)| *other != i);
             for s in others.map(|(_, s)| s) {
                 self.allocated -= s.buf.capacity();
-                if !s.open {
-                    s.buf.clear();
-                }
-                s.buf.shrink_to(2 * s.buf.len());
+                s.buf.shrink_to(if s.open { 2 * s.buf.len() } else { 0 });
                 self.allocated += s.buf.capacity();
             }
         }
