@@ -1,6 +1,7 @@
 //! The tolerant, talkative reader.
 
 mod header;
+mod quick;
 
 use std::collections::HashMap;
 
@@ -183,8 +184,16 @@ impl ChunkReader {
     ///
     /// # Errors
     /// As [`ChunkReader::read`].
+    #[inline]
     pub fn skim<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Slice<'a>>, ChunkError> {
-        if let Some(slice) = self.skim_inside(input) {
+        match self.skim_inside(input) {
+            Some(slice) => Ok(Some(slice)),
+            None => self.skim_any(input),
+        }
+    }
+
+    fn skim_any<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Slice<'a>>, ChunkError> {
+        if let Some(slice) = self.skim_whole(input) {
             return Ok(Some(slice));
         }
         let i = match self.current {
@@ -213,23 +222,6 @@ impl ChunkReader {
             take(input, n)
         };
         Ok(Some(Slice { header, at, bytes, last }))
-    }
-
-    /// [`ChunkReader::skim`] of a whole plain chunk that does not end its message.
-    #[inline]
-    fn skim_inside<'i>(&mut self, input: &mut &'i [u8]) -> Option<Slice<'i>> {
-        let i = self.plain_inside(input)?;
-        let s = &mut self.streams[i];
-        if !s.skimmed || self.notes_told < self.notes.len() {
-            return None;
-        }
-        let (at, size) = (s.taken, self.chunk_size);
-        s.taken += size;
-        let header = s.header();
-        self.chunk_offset = self.offset;
-        self.offset += 1 + u64::from(size);
-        let bytes = &take(input, 1 + size as usize)[1..];
-        Some(Slice { header, at, bytes, last: false })
     }
 
     /// [`ChunkReader::read`] of the whole plain chunks of one chunk stream that do not end their message, as far as they fit what is allocated.

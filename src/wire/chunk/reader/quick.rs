@@ -1,0 +1,134 @@
+//! Skimming without detours: chunks that lie whole in the input and need no judgement. All else is left to the general way.
+
+use super::{ChunkReader, Slice, Stream, take};
+use crate::wire::chunk::{EXTENDED, Type3Delta};
+use crate::wire::message::type_id;
+
+/// A header that begins a message on a chunk stream whose earlier header is known.
+struct First {
+    /// Bytes of the header.
+    size: usize,
+    timestamp: u32,
+    delta: u32,
+    len: u32,
+    type_id: u8,
+    msid: u32,
+}
+
+impl ChunkReader {
+    /// The next chunk as one slice, when it is of the inside of a message: by far the most frequent one.
+    #[inline]
+    pub(super) fn skim_inside<'i>(&mut self, input: &mut &'i [u8]) -> Option<Slice<'i>> {
+        let i = self.plain_inside(input)?;
+        let s = &mut self.streams[i];
+        if !s.skimmed || self.notes_told < self.notes.len() {
+            return None;
+        }
+        let (at, size) = (s.taken, self.chunk_size);
+        s.taken += size;
+        let header = s.header();
+        self.chunk_offset = self.offset;
+        self.offset += 1 + u64::from(size);
+        let bytes = &take(input, 1 + size as usize)[1..];
+        Some(Slice { header, at, bytes, last: false })
+    }
+
+    /// The next chunk as one slice, when it is plain and whole.
+    #[inline]
+    pub(super) fn skim_whole<'i>(&mut self, input: &mut &'i [u8]) -> Option<Slice<'i>> {
+        let quick = self.current.is_none()
+            && self.kept.len() == 0
+            && !self.report_chunks
+            && self.error.is_none()
+            && self.quirks.misread.is_none()
+            && self.notes.is_empty();
+        let first = *input.first().filter(|_| quick)?;
+        // Chunk stream ids 0 and 1, the longer forms, are never remembered there.
+        let i = self.near[usize::from(first & 0x3F)] as usize;
+        let s = self.streams.get(i)?;
+        if !s.open {
+            return self.skim_first(i, input);
+        }
+        let plain = first >= 0xC0 && s.ext.is_none() && s.skimmed;
+        if plain { self.skim_chunk(i, 1, input) } else { None }
+    }
+
+    /// A chunk that begins a message.
+    #[inline]
+    fn skim_first<'i>(&mut self, i: usize, input: &mut &'i [u8]) -> Option<Slice<'i>> {
+        let zero = self.quirks.type3_after_type0 == Type3Delta::Zero;
+        let s = &mut self.streams[i];
+        let first = s.first(input, zero)?;
+        let n = first.len.min(self.chunk_size);
+        let split = n < first.len;
+        if s.buf.capacity() > 0
+            || first.len > self.limits.message_len
+            || split && self.open >= self.limits.open_messages
+            || input.len() < first.size + n as usize
+        {
+            return None;
+        }
+        let First { size, timestamp, delta, len, type_id, msid } = first;
+        (s.timestamp, s.delta, s.len, s.type_id, s.msid, s.ext) =
+            (timestamp, delta, len, type_id, msid, None);
+        (s.open, s.split, s.skimmed) = (true, split, true);
+        self.open += usize::from(split);
+        self.skim_chunk(i, size, input)
+    }
+
+    /// A chunk of an open message that is skimmed; its header takes `size` bytes.
+    #[inline]
+    fn skim_chunk<'i>(&mut self, i: usize, size: usize, input: &mut &'i [u8]) -> Option<Slice<'i>> {
+        let s = &mut self.streams[i];
+        let n = self.chunk_size.min(s.len - s.taken);
+        if input.len() < size + n as usize || is_control(s.type_id) {
+            return None;
+        }
+        let (header, at) = (s.header(), s.taken);
+        s.taken += n;
+        let last = s.taken == s.len;
+        if last {
+            self.open -= usize::from(s.split);
+            (s.open, s.split, s.skimmed, s.taken) = (false, false, false, 0);
+        }
+        self.chunk_offset = self.offset;
+        self.offset += size as u64 + u64::from(n);
+        let bytes = &take(input, size + n as usize)[size..];
+        Some(Slice { header, at, bytes, last })
+    }
+}
+
+impl Stream {
+    /// The header at the front of `b`, when it is whole, has no extended timestamp, and its message takes no effect in the reader.
+    #[inline]
+    fn first(&self, b: &[u8], zero_after_type0: bool) -> Option<First> {
+        let fmt = *b.first()? >> 6;
+        if !self.known || fmt == 3 && self.ext.is_some() {
+            return None;
+        }
+        let be24 = |at: usize| b.get(at..at + 3).map(|b| u32::from_be_bytes([0, b[0], b[1], b[2]]));
+        let field = if fmt == 3 { self.delta } else { be24(1).filter(|field| *field != EXTENDED)? };
+        let (len, type_id) = if fmt < 2 { (be24(4)?, *b.get(7)?) } else { (self.len, self.type_id) };
+        if is_control(type_id) || fmt != 0 && field >= 1 << 31 {
+            return None;
+        }
+        let (size, timestamp, delta, msid) = match fmt {
+            // rtmp 5.3.1.2.4: the delta after type 0 is its timestamp
+            0 => (
+                12,
+                field,
+                if zero_after_type0 { 0 } else { field },
+                u32::from_le_bytes(*b.get(8..)?.first_chunk()?),
+            ),
+            1 => (8, self.timestamp.wrapping_add(field), field, self.msid),
+            2 => (4, self.timestamp.wrapping_add(field), field, self.msid),
+            _ => (1, self.timestamp.wrapping_add(field), field, self.msid),
+        };
+        Some(First { size, timestamp, delta, len, type_id, msid })
+    }
+}
+
+/// Messages that take effect in the reader.
+fn is_control(type_id: u8) -> bool {
+    matches!(type_id, type_id::SET_CHUNK_SIZE | type_id::ABORT)
+}
