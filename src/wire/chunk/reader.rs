@@ -336,7 +336,10 @@ impl ChunkReader {
             let others = self.streams.iter_mut().enumerate().filter(|(other, _)| *other != i);
             for s in others.map(|(_, s)| s) {
                 self.allocated -= s.buf.capacity();
-                s.buf.shrink_to(if s.open { 2 * s.buf.len() } else { 0 });
+                if !s.open {
+                    s.buf.clear();
+                }
+                s.buf.shrink_to(2 * s.buf.len());
                 self.allocated += s.buf.capacity();
             }
         }
