@@ -109,7 +109,7 @@ struct Worker<'a> {
     /// Bytes that the socket did not take yet.
     out: Vec<u8>,
     written: usize,
-    /// The socket takes no more for now; when it took bytes last, and when it last took all again.
+    /// The socket takes no more; when it took bytes last, and when it last took all again.
     blocked: bool,
     moved: u64,
     unblocked: u64,
