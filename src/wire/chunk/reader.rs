@@ -1,14 +1,14 @@
 //! The tolerant, talkative reader.
 
 mod header;
-mod quick;
+mod skim;
 
 use std::collections::HashMap;
 
 use super::wrong::{self, Before, Misread};
 use super::{
     ChunkError, ChunkErrorKind, ChunkHeader, DEFAULT_CHUNK_SIZE, Fmt, Limits, MAX_MESSAGE_LEN, MessageHeader,
-    Quirks, ReadEvent, Slice, Type3Delta, chunk_size_of,
+    Quirks, ReadEvent, Type3Delta, chunk_size_of,
 };
 use crate::wire::message::type_id;
 use crate::wire::note::{Note, NoteKind};
@@ -177,51 +177,6 @@ impl ChunkReader {
                 Some(ReadEvent::Message(self.streams[i].header(), &self.streams[i].buf))
             }
         })
-    }
-
-    /// The next payload slice, storing none and noting nothing; Set Chunk Size and Abort still take effect. For load. After a change
-    /// from [`ChunkReader::read`] the unfinished messages go on from where they are; after a change back those are not reported.
-    ///
-    /// # Errors
-    /// As [`ChunkReader::read`].
-    #[inline]
-    pub fn skim<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Slice<'a>>, ChunkError> {
-        match self.skim_inside(input) {
-            Some(slice) => Ok(Some(slice)),
-            None => self.skim_any(input),
-        }
-    }
-
-    fn skim_any<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Slice<'a>>, ChunkError> {
-        if let Some(slice) = self.skim_whole(input) {
-            return Ok(Some(slice));
-        }
-        let i = match self.current {
-            Some(i) => i,
-            None => match self.begin_chunk(input, true)? {
-                Some(i) => i,
-                None => return Ok(None),
-            },
-        };
-        self.let_go(i);
-        let (kept, from) = (self.kept.len(), self.kept.from);
-        let n = if kept > 0 { kept } else { input.len() }.min(self.left as usize);
-        if n == 0 && self.left > 0 {
-            return Ok(None);
-        }
-        let s = &mut self.streams[i];
-        let (header, at) = (s.header(), s.taken - self.left);
-        s.see_control(at, if kept > 0 { &self.kept.bytes[from..from + n] } else { &input[..n] });
-        self.advance(n);
-        let last = self.left == 0 && self.end_chunk(i);
-        self.drop_notes();
-        let bytes = if kept > 0 {
-            self.kept.from += n;
-            &self.kept.bytes[from..from + n]
-        } else {
-            take(input, n)
-        };
-        Ok(Some(Slice { header, at, bytes, last }))
     }
 
     /// [`ChunkReader::read`] of the whole plain chunks of one chunk stream that do not end their message, as far as they fit what is allocated.

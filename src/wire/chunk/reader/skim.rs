@@ -1,7 +1,7 @@
-//! Skimming without detours: chunks that lie whole in the input and need no judgement. All else is left to the general way.
+//! Skimming: chunks that lie whole in the input and need no judgement without detours, all else in the general way.
 
-use super::{ChunkReader, Slice, Stream, take};
-use crate::wire::chunk::{EXTENDED, Type3Delta};
+use super::{ChunkReader, Stream, take};
+use crate::wire::chunk::{ChunkError, EXTENDED, Slice, Type3Delta};
 use crate::wire::message::type_id;
 
 /// A header that begins a message on a chunk stream whose earlier header is known.
@@ -16,9 +16,54 @@ struct First {
 }
 
 impl ChunkReader {
+    /// The next payload slice, storing none and noting nothing; Set Chunk Size and Abort still take effect. For load. After a change
+    /// from [`ChunkReader::read`] the unfinished messages go on from where they are; after a change back those are not reported.
+    ///
+    /// # Errors
+    /// As [`ChunkReader::read`].
+    #[inline]
+    pub fn skim<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Slice<'a>>, ChunkError> {
+        match self.skim_inside(input) {
+            Some(slice) => Ok(Some(slice)),
+            None => self.skim_any(input),
+        }
+    }
+
+    fn skim_any<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Slice<'a>>, ChunkError> {
+        if let Some(slice) = self.skim_whole(input) {
+            return Ok(Some(slice));
+        }
+        let i = match self.current {
+            Some(i) => i,
+            None => match self.begin_chunk(input, true)? {
+                Some(i) => i,
+                None => return Ok(None),
+            },
+        };
+        self.let_go(i);
+        let (kept, from) = (self.kept.len(), self.kept.from);
+        let n = if kept > 0 { kept } else { input.len() }.min(self.left as usize);
+        if n == 0 && self.left > 0 {
+            return Ok(None);
+        }
+        let s = &mut self.streams[i];
+        let (header, at) = (s.header(), s.taken - self.left);
+        s.see_control(at, if kept > 0 { &self.kept.bytes[from..from + n] } else { &input[..n] });
+        self.advance(n);
+        let last = self.left == 0 && self.end_chunk(i);
+        self.drop_notes();
+        let bytes = if kept > 0 {
+            self.kept.from += n;
+            &self.kept.bytes[from..from + n]
+        } else {
+            take(input, n)
+        };
+        Ok(Some(Slice { header, at, bytes, last }))
+    }
+
     /// The next chunk as one slice, when it is of the inside of a message: by far the most frequent one.
     #[inline]
-    pub(super) fn skim_inside<'i>(&mut self, input: &mut &'i [u8]) -> Option<Slice<'i>> {
+    fn skim_inside<'i>(&mut self, input: &mut &'i [u8]) -> Option<Slice<'i>> {
         let i = self.plain_inside(input)?;
         let s = &mut self.streams[i];
         if !s.skimmed || self.notes_told < self.notes.len() {
@@ -35,7 +80,7 @@ impl ChunkReader {
 
     /// The next chunk as one slice, when it is plain and whole.
     #[inline]
-    pub(super) fn skim_whole<'i>(&mut self, input: &mut &'i [u8]) -> Option<Slice<'i>> {
+    fn skim_whole<'i>(&mut self, input: &mut &'i [u8]) -> Option<Slice<'i>> {
         let quick = self.current.is_none()
             && self.kept.len() == 0
             && !self.report_chunks
