@@ -146,7 +146,7 @@ impl Run {
 
     fn planned_ns(&self, publisher: u32, kind: Kind, seq: u32) -> u64 {
         let began = self.slots[publisher as usize].began_ns.load(Ordering::Acquire);
-        began + self.media.offset_ns(kind, seq)
+        began.saturating_add(self.media.offset_ns(kind, seq))
     }
 
     /// Whether this publisher can have sent this by now: a target may say anything.

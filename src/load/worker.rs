@@ -339,13 +339,17 @@ impl<'a> Worker<'a> {
         self.next[kind as usize] += 1;
         let late_us = u32::try_from((now - due) / 1000).unwrap_or(u32::MAX);
         let stamp = Stamp { run: self.run.id, publisher, seq, planned_ns: due, late_us };
-        let payload = self.run.media.frame(kind, seq).stamped(&stamp);
+        let media = &self.run.media;
+        let Some(frame) = media.frame(kind, seq) else { return };
+        let payload = frame.stamped(&stamp);
         let message = match kind {
             Kind::Video => Message::Video(payload),
             Kind::Audio => Message::Audio(payload),
         };
-        let timestamp = Some(self.run.media.timestamp(kind, seq));
-        self.session.send(&message, Fields { timestamp, ..Fields::default() });
+        let fields = Fields { timestamp: Some(media.timestamp(kind, seq)), ..Fields::default() };
+        for message in media.ahead(kind, seq).iter().chain([&message]) {
+            self.session.send(message, fields);
+        }
     }
 
     /// Reads what there is, with the kernel's stamp of it.
@@ -461,7 +465,7 @@ impl<'a> Worker<'a> {
             Goal::Publishing => {
                 self.pass(Metric::PublishStart, Phase::Media, at);
                 self.begin();
-                for message in &self.run.media.headers {
+                for message in self.run.media.headers() {
                     self.session.send(message, Fields { timestamp: Some(0), ..Fields::default() });
                 }
                 if let Some(publisher) = self.publisher {
