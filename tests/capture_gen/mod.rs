@@ -1,7 +1,7 @@
 //! Captures made from seeds: packets with the faults of real networks and real capturing, written as pcap.
 #![allow(missing_docs, dead_code, reason = "each test binary uses a part of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A small generator of numbers, the same on every machine (xorshift64*).
 pub struct Random(u64);
@@ -107,6 +107,17 @@ pub struct Case {
     /// By direction: place -> byte, from the lowest place.
     pub bytes: [BTreeMap<u64, u8>; 2],
     pub conflicts: bool,
+    /// By direction: places whose copies differ.
+    pub contested: [BTreeSet<u64>; 2],
+    /// The sequence number of the lowest place of each direction.
+    pub lowest: [u32; 2],
+}
+
+impl Case {
+    /// Whether no byte of the direction stands before this packet.
+    pub fn is_lowest(&self, side: usize, packet: &Packet) -> bool {
+        packet.seq == self.lowest[side]
+    }
 }
 
 /// A connection with disorder, repeats, overlaps, loss, wrap and keep-alives, as the seed says.
@@ -136,7 +147,7 @@ pub fn case(seed: u64) -> Case {
         }
         let len = (r.below(1400) as usize + 60).min(all.len() - at);
         sent[side] += len;
-        let seq = |place: usize| isn[side].wrapping_add(1).wrapping_add(place as u32);
+        let seq = |place: usize| seq_of(isn[side], place);
         if at > 0 && r.chance(3) {
             // Some keep-alives carry a byte of any value; told apart from data only where it stands right behind it.
             let any = if disorder + loss + overlap == 0 { 0 } else { all[at - 1] };
@@ -167,29 +178,55 @@ pub fn case(seed: u64) -> Case {
     }
     if r.chance(60) {
         for side in 0..2 {
-            packets.push(Packet::new(
-                side,
-                isn[side].wrapping_add(1 + data[side].len() as u32),
-                FIN | ACK,
-                &[],
-            ));
+            packets.push(Packet::new(side, seq_of(isn[side], data[side].len()), FIN | ACK, &[]));
         }
     }
-    let bytes = byte_map(&packets, isn, syn);
-    Case { packets, syn, bytes, conflicts }
+    packets.extend([0, 1].map(|side| Packet::new(side, seq_of(isn[side], data[side].len()), ACK, &[])));
+    acknowledge(&mut packets, isn);
+    byte_map(packets, isn, syn, conflicts)
+}
+
+fn seq_of(isn: u32, place: usize) -> u32 {
+    isn.wrapping_add(1).wrapping_add(place as u32)
+}
+
+/// Each packet acknowledges what came before it in the file, and what the capture lost among that.
+fn acknowledge(packets: &mut [Packet], isn: [u32; 2]) {
+    for side in 0..2 {
+        // Place -> the first packet that brings it.
+        let mut first = BTreeMap::new();
+        for (i, p) in packets.iter().enumerate().filter(|(_, p)| p.side == side) {
+            let place = i64::from(p.seq.wrapping_sub(seq_of(isn[side], 0)).cast_signed());
+            (place..place + p.payload.len() as i64).for_each(|place| {
+                first.entry(place).or_insert(i);
+            });
+        }
+        let (mut ahead, mut acked) = (first.into_iter().peekable(), 0);
+        for (i, p) in packets.iter_mut().enumerate().filter(|(_, p)| p.side != side) {
+            while let Some((place, _)) = ahead.next_if(|(_, first)| *first < i) {
+                acked = place + 1;
+            }
+            p.ack = seq_of(isn[side], acked.max(0) as usize);
+        }
+    }
 }
 
 /// The naive way: each byte at its place, the first copy counts, keep-alive bytes are none.
-fn byte_map(packets: &[Packet], isn: [u32; 2], syn: bool) -> [BTreeMap<u64, u8>; 2] {
-    [0, 1].map(|side| {
-        let mut map = BTreeMap::new();
-        for p in packets.iter().filter(|p| p.side == side) {
-            let place = i64::from(p.seq.wrapping_sub(isn[side].wrapping_add(1)).cast_signed());
-            for (i, byte) in p.payload[..p.kept].iter().enumerate() {
-                map.entry(place + i as i64).or_insert(*byte);
+fn byte_map(packets: Vec<Packet>, isn: [u32; 2], syn: bool, conflicts: bool) -> Case {
+    let (mut bytes, mut contested, mut lowest) =
+        <([BTreeMap<u64, u8>; 2], [BTreeSet<u64>; 2], [u32; 2])>::default();
+    for side in 0..2 {
+        let of_side = |p: &&Packet| p.side == side && p.kept > 0;
+        let place = |p: &Packet| i64::from(p.seq.wrapping_sub(seq_of(isn[side], 0)).cast_signed());
+        let least = packets.iter().filter(of_side).map(place).min().filter(|_| !syn).unwrap_or(0);
+        lowest[side] = seq_of(isn[side], least as usize);
+        for p in packets.iter().filter(of_side) {
+            for (at, byte) in (place(p) - least..).zip(&p.payload[..p.kept]) {
+                if bytes[side].entry(at as u64).or_insert(*byte) != byte {
+                    contested[side].insert(at as u64);
+                }
             }
         }
-        let lowest = if syn { 0 } else { map.keys().next().copied().unwrap_or(0) };
-        map.into_iter().map(|(place, byte)| ((place - lowest) as u64, byte)).collect()
-    })
+    }
+    Case { packets, syn, bytes, conflicts, contested, lowest }
 }
