@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tokio::time::Instant;
 
+use crate::net::conn::Dial;
 use crate::net::target::Target;
 use crate::record::load;
 
+mod link;
 pub mod media;
 pub mod plan;
 mod shard;
@@ -20,12 +23,14 @@ pub mod slo;
 mod stats;
 mod track;
 mod watch;
+mod wheel;
 mod worker;
 
 pub use stats::Stats;
 
+use link::Way;
 use media::{Kind, Media, Stamp};
-use plan::Plan;
+use plan::{Job, Plan};
 use shard::Report;
 use watch::Watch;
 
@@ -74,7 +79,7 @@ pub struct Beside {
 struct Run {
     plan: Plan,
     media: Media,
-    addr: SocketAddr,
+    way: Way,
     app: String,
     tc_url: String,
     /// Of stream names.
@@ -96,7 +101,7 @@ struct Slot {
     ended_ns: AtomicU64,
 }
 
-/// The monotonic clock in nanoseconds.
+/// The runtime's clock, in nanoseconds: the monotonic one, unless time is simulated.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     origin: Instant,
@@ -116,8 +121,8 @@ impl Clock {
         self.origin_ns + behind.as_nanos() as u64
     }
 
-    fn instant(&self, ns: u64) -> tokio::time::Instant {
-        (self.origin + Duration::from_nanos(ns.saturating_sub(self.origin_ns))).into()
+    fn instant(&self, ns: u64) -> Instant {
+        self.origin + Duration::from_nanos(ns.saturating_sub(self.origin_ns))
     }
 }
 
@@ -126,6 +131,41 @@ fn clock_ns(clock: ClockId) -> u64 {
 }
 
 impl Run {
+    /// What shards share, and the sessions of each.
+    fn lay_out(
+        plan: Plan,
+        media: Media,
+        target: &Target,
+        way: Way,
+        cores: usize,
+    ) -> (Arc<Run>, Vec<Vec<Job>>) {
+        let timetable = plan.timetable();
+        let wanted = if plan.shards == 0 { cores } else { plan.shards };
+        let shards = wanted.min(timetable.jobs.len()).max(1);
+        let clock = Clock::start();
+        let id: u32 = rand::random();
+        let run = Run {
+            prefix: if target.prefix().is_empty() {
+                format!("bench-{id:08x}")
+            } else {
+                target.prefix().into()
+            },
+            suffix: target.suffix(),
+            app: target.app(),
+            tc_url: target.tc_url(),
+            slots: (0..plan.publishers).map(|_| Slot::default()).collect(),
+            silence_ns: AtomicU64::new(clock.at(timetable.silence)),
+            playing: AtomicU64::new(0),
+            plan,
+            media,
+            way,
+            id,
+            clock,
+        };
+        let share = |i| timetable.jobs.iter().copied().skip(i).step_by(shards).collect();
+        (Arc::new(run), (0..shards).map(share).collect())
+    }
+
     fn silence(&self) -> u64 {
         self.silence_ns.load(Ordering::Relaxed)
     }
@@ -175,47 +215,51 @@ pub async fn run(
 ) -> Result<Found, Error> {
     let addr = tokio::net::lookup_host(target.address()).await.map_err(Error::Resolve)?.next();
     let addr = addr.ok_or_else(|| Error::Resolve(io::Error::other("no address")))?;
-    let timetable = plan.timetable();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let shards = if plan.shards == 0 { cores } else { plan.shards }.min(timetable.jobs.len().max(1));
-    let clock = Clock::start();
-    let id: u32 = rand::random();
-    let run = Arc::new(Run {
-        prefix: if target.prefix().is_empty() { format!("bench-{id:08x}") } else { target.prefix().into() },
-        suffix: target.suffix(),
-        app: target.app(),
-        tc_url: target.tc_url(),
-        slots: (0..plan.publishers).map(|_| Slot::default()).collect(),
-        silence_ns: AtomicU64::new(clock.at(timetable.silence)),
-        playing: AtomicU64::new(0),
-        plan,
-        media,
-        addr,
-        id,
-        clock,
-    });
+    let (run, shares) = Run::lay_out(plan, media, target, Way::Tcp(addr), cores);
     let (reports, seconds) = mpsc::unbounded_channel();
-    let threads = (0..shards)
-        .map(|i| {
-            let jobs = timetable.jobs.iter().copied().skip(i).step_by(shards).collect();
-            shard::start(run.clone(), i, jobs, reports.clone())
-        })
+    let mut collector = Collector::new(&run, shares.len(), Some(Watch::new(beside.pid)), beside.log);
+    let planned = shares.iter().map(Vec::len).sum::<usize>() as u64;
+    let threads = (shares.into_iter().enumerate())
+        .map(|(i, jobs)| shard::start(run.clone(), i, jobs, reports.clone()))
         .collect::<io::Result<Vec<_>>>()
         .map_err(|e| Error::Internal(format!("no shard: {e}")))?;
     drop(reports);
-    let mut collector = Collector::new(&run, shards, beside);
     let interrupted = collector.collect(&run, seconds, stop, on_second).await;
     for thread in threads {
         thread.join().map_err(|_| Error::Internal("a shard panicked".into()))?;
     }
-    let planned = timetable.jobs.len() as u64;
     Ok(collector.end(&run, planned, interrupted))
+}
+
+/// The same in the calling runtime and by its clock, which may be a simulated one, over the dialler's connections. What the machine does
+/// meanwhile is not looked at.
+pub async fn simulate(
+    plan: Plan,
+    media: Media,
+    target: &Target,
+    dial: Arc<dyn Dial>,
+    stop: impl Future<Output = ()>,
+    on_second: &mut dyn FnMut(&load::Interval),
+) -> Found {
+    let (run, shares) = Run::lay_out(plan, media, target, Way::Dial(dial), 1);
+    let (reports, seconds) = mpsc::unbounded_channel();
+    let mut collector = Collector::new(&run, shares.len(), None, false);
+    let planned = shares.iter().map(Vec::len).sum::<usize>() as u64;
+    let shards = LocalSet::new();
+    for jobs in shares {
+        shards.spawn_local(shard::drive(run.clone(), jobs, reports.clone()));
+    }
+    drop(reports);
+    let interrupted = shards.run_until(collector.collect(&run, seconds, stop, on_second)).await;
+    collector.end(&run, planned, interrupted)
 }
 
 /// Puts the shards' seconds together.
 struct Collector {
     shards: usize,
-    watch: Watch,
+    /// `None` where time is simulated.
+    watch: Option<Watch>,
     total: Stats,
     /// Seconds that not every shard handed over.
     open: BTreeMap<u64, (usize, Stats, load::Interval)>,
@@ -225,10 +269,9 @@ struct Collector {
 }
 
 impl Collector {
-    fn new(run: &Run, shards: usize, beside: Beside) -> Collector {
+    fn new(run: &Run, shards: usize, watch: Option<Watch>, log: bool) -> Collector {
         let kernel = run.plan.tick.is_none();
-        let watch = Watch::new(beside.pid);
-        let log = beside.log.then(|| stats::LOG_HEAD.to_owned());
+        let log = log.then(|| stats::LOG_HEAD.to_owned());
         Collector {
             shards,
             watch,
@@ -296,7 +339,7 @@ impl Collector {
         (row.sent, row.received) = (counts.sent, counts.received);
         (row.bytes_sent, row.bytes_received) = (counts.bytes_sent, counts.bytes_received);
         row.latency = stats.briefs();
-        (row.cpu_pct, row.machine_pct) = self.watch.second();
+        (row.cpu_pct, row.machine_pct) = self.watch.as_mut().map_or((None, None), Watch::second);
         let late = row.latency.get("lag").is_some_and(|lag| lag.p99_us > MAX_LAG_US);
         row.limited = late || row.machine_pct.is_some_and(|pct| pct > MAX_BUSY);
         if let Some(log) = &mut self.log {
@@ -347,8 +390,8 @@ impl Collector {
             },
             bytes: load::Bytes { sent: counts.bytes_sent, received: counts.bytes_received },
             latency: total.latencies(),
-            generator: generator(&total, &watch),
-            watched: watch.watched(),
+            generator: generator(&total, watch.as_ref()),
+            watched: watch.as_ref().and_then(Watch::watched),
             intervals: rows,
             slo: Vec::new(),
         };
@@ -356,9 +399,9 @@ impl Collector {
     }
 }
 
-fn generator(total: &Stats, watch: &Watch) -> load::Generator {
+fn generator(total: &Stats, watch: Option<&Watch>) -> load::Generator {
     let lag = total.histogram(stats::Metric::Lag).map(|h| h.value_at_quantile(0.99));
-    let (cpu_pct, machine_pct) = watch.whole();
+    let (cpu_pct, machine_pct) = watch.map_or((None, None), Watch::whole);
     let mut reasons = Vec::new();
     if let Some(lag) = lag.filter(|lag| *lag > MAX_LAG_US) {
         reasons.push(format!("own lateness p99 is {} ms, above {} ms", lag / 1000, MAX_LAG_US / 1000));

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use nix::time::ClockId;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep_until};
 
 use super::plan::{Job, Role};
 use super::stats::{Metric, Stats};
 use super::track::Receiver;
+use super::wheel::Wheel;
 use super::{Run, clock_ns, worker};
 
 /// Bytes of the one buffer that all its sessions read into.
@@ -51,6 +52,7 @@ pub struct Shard {
     pub stats: RefCell<Stats>,
     pub up: Cell<u64>,
     pub players: RefCell<HashMap<u32, Rc<RefCell<Receiver>>>>,
+    pub wheel: Wheel,
     /// The real-time clock less the monotonic one; `None` while they step.
     pub offset_ns: Cell<Option<u64>>,
     /// A receipt was told by our own clock.
@@ -68,26 +70,34 @@ pub fn start(
     reports: UnboundedSender<Report>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name(format!("shard {number}")).spawn(move || {
-        let shard = Rc::new(Shard {
-            run,
-            buffer: RefCell::new(vec![0; BUFFER]),
-            control: RefCell::new(nix::cmsg_space!(nix::sys::time::TimeSpec)),
-            stats: RefCell::default(),
-            up: Cell::new(0),
-            players: RefCell::default(),
-            offset_ns: Cell::new(clock_offset()),
-            unstamped: Cell::new(false),
-        });
-        tokio::task::LocalSet::new().block_on(&runtime, async {
-            tokio::select! {
-                () = work(&shard, jobs) => {}
-                () = look_after(&shard, &reports) => {}
-            }
-            let second = shard.second(shard.run.clock.now());
-            shard.hand_over(&reports, second);
-        });
-    })
+    std::thread::Builder::new()
+        .name(format!("shard {number}"))
+        .spawn(move || LocalSet::new().block_on(&runtime, drive(run, jobs, reports)))
+}
+
+/// Runs these jobs, in a [`LocalSet`].
+pub async fn drive(run: Arc<Run>, jobs: Vec<Job>, reports: UnboundedSender<Report>) {
+    let shard = Rc::new(Shard {
+        run,
+        buffer: RefCell::new(vec![0; BUFFER]),
+        control: RefCell::new(nix::cmsg_space!(nix::sys::time::TimeSpec)),
+        stats: RefCell::default(),
+        up: Cell::new(0),
+        players: RefCell::default(),
+        wheel: Wheel::default(),
+        offset_ns: Cell::new(clock_offset()),
+        unstamped: Cell::new(false),
+    });
+    let (turned, looking) = (shard.clone(), shard.clone());
+    // Tasks of their own: this one is looked at whenever any session is.
+    let wheel = spawn_local(async move { turned.wheel.turn(turned.run.clock).await });
+    let seconds = reports.clone();
+    let look = spawn_local(async move { look_after(&looking, &seconds).await });
+    work(&shard, jobs).await;
+    wheel.abort();
+    look.abort();
+    let second = shard.second(shard.run.clock.now());
+    shard.hand_over(&reports, second);
 }
 
 /// Begins each job at its time and waits for all.
@@ -126,7 +136,8 @@ async fn work(shard: &Rc<Shard>, jobs: Vec<Job>) {
 async fn look_after(shard: &Shard, reports: &UnboundedSender<Report>) {
     let run = &shard.run;
     let mut second = 0;
-    let mut next = Instant::from(run.clock.origin);
+    let mut next = run.clock.origin;
+    let mut silence = run.silence();
     loop {
         next = (next + LOOK).max(Instant::now() - LOOK);
         sleep_until(next).await;
@@ -135,6 +146,9 @@ async fn look_after(shard: &Shard, reports: &UnboundedSender<Report>) {
         let offset = clock_offset();
         let stepped = shard.offset_ns.get().zip(offset).is_some_and(|(old, new)| old.abs_diff(new) > STEP);
         shard.offset_ns.set(offset.filter(|_| !stepped));
+        if std::mem::replace(&mut silence, run.silence()) != silence {
+            shard.wheel.wake_all();
+        }
         let now = shard.second(run.clock.now());
         if now > second {
             shard.hand_over(reports, now - 1);

@@ -1,23 +1,22 @@
 //! One publisher or player, from the first SYN to the end.
 
 use std::cell::RefCell;
-use std::io::{self, IoSliceMut, Read, Write};
-use std::os::fd::AsRawFd;
+use std::future::poll_fn;
+use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
+use super::link::Link;
 use super::media::{Kind, Stamp};
 use super::plan::{Job, Role};
 use super::shard::Shard;
 use super::stats::{Metric, Phase};
 use super::track::Receiver;
-use super::{Run, Slot};
+use super::{DRAIN, Run, Slot};
 use crate::wire::chunk::Limits;
 use crate::wire::message::Message;
 use crate::wire::session::{Config, Event, Fields, Goal, Refusal, Session};
@@ -27,10 +26,12 @@ use crate::wire::time::Time;
 const PHASE_NS: u64 = 10_000_000_000;
 /// How long a publisher waits for a target that takes no more bytes.
 const STUCK_NS: u64 = 10_000_000_000;
-/// How often a session that gets nothing looks at the time.
-const LOOK_NS: u64 = 100_000_000;
+/// How often a session that is to end looks whether it may.
+const LOOK_NS: u64 = 50_000_000;
 /// How long frames that others overtook are waited for at the end.
 const STRAGGLERS_NS: u64 = 500_000_000;
+/// Reads that a session does before others have their turn.
+const READS: usize = 16;
 /// What publishers announce: each frame is one chunk.
 const CHUNK_SIZE: u32 = 60_000;
 /// What a target may make one session hold.
@@ -43,15 +44,34 @@ type Failure = (Phase, String);
 /// Runs one session and accounts for it.
 pub async fn work(shard: Rc<Shard>, job: Job) {
     let player = matches!(job.role, Role::Player(_));
-    if let Some((publisher, name)) = stream_of(&shard.run, job.role).await {
-        shard.stats.borrow_mut().counts.attempted += 1;
-        let mut worker = Worker::new(&shard, job, publisher, name);
-        let result = worker.run().await;
+    // What only the way to the connection needs is gone with it.
+    if let Some(mut worker) = Box::pin(open(&shard, job)).await {
+        let result = poll_fn(|cx| worker.poll(cx)).await;
         worker.end(result);
     }
     if player {
         shard.run.playing.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Opens the connection; `None` when there is nothing to play or the attempt failed.
+async fn open(shard: &Rc<Shard>, job: Job) -> Option<Box<Worker>> {
+    let run = &shard.run;
+    let (publisher, name) = stream_of(run, job.role).await?;
+    shard.stats.borrow_mut().counts.attempted += 1;
+    let since = run.clock.now();
+    let patience = Duration::from_nanos(PHASE_NS / 2);
+    let stamps = matches!(job.role, Role::Player(_)) && run.plan.tick.is_none();
+    let why = match timeout(patience, run.way.open(stamps)).await {
+        Ok(Ok(link)) => return Some(Box::new(Worker::new(shard, job, publisher, name, link, since))),
+        Ok(Err(e)) => e.to_string(),
+        Err(_) => format!("no connection within {patience:?}"),
+    };
+    shard.stats.borrow_mut().fail(Phase::Tcp, why);
+    if let Role::Publisher(number) = job.role {
+        run.slots[number as usize].ended_ns.store(run.clock.now(), Ordering::Release);
+    }
+    None
 }
 
 /// What it publishes or plays: players are spread over the streams that are there. `None` when there will be none.
@@ -97,11 +117,12 @@ enum Step {
     Fail(String),
 }
 
-struct Worker<'a> {
-    shard: &'a Rc<Shard>,
-    run: &'a Run,
+struct Worker {
+    shard: Rc<Shard>,
     job: Job,
     publisher: Option<u32>,
+    /// `None` on the way from one way of reading to the other.
+    link: Option<Link>,
     session: Session,
     phase: Phase,
     /// When the phase began.
@@ -118,10 +139,21 @@ struct Worker<'a> {
     receiver: Option<Rc<RefCell<Receiver>>>,
     /// It publishes or plays.
     up: bool,
+    /// When it is woken at the latest.
+    armed: u64,
+    /// When a player that sweeps reads next.
+    next_read: Option<u64>,
 }
 
-impl<'a> Worker<'a> {
-    fn new(shard: &'a Rc<Shard>, job: Job, publisher: Option<u32>, name: String) -> Worker<'a> {
+impl Worker {
+    fn new(
+        shard: &Rc<Shard>,
+        job: Job,
+        publisher: Option<u32>,
+        name: String,
+        link: Link,
+        since: u64,
+    ) -> Worker {
         let run = &*shard.run;
         let publishes = matches!(job.role, Role::Publisher(_));
         let (Role::Publisher(number) | Role::Player(number)) = job.role;
@@ -134,14 +166,14 @@ impl<'a> Worker<'a> {
             limits: LIMITS,
             ..Config::default()
         };
-        Worker {
-            shard,
-            run,
+        let mut worker = Worker {
+            shard: shard.clone(),
             job,
             publisher,
+            link: Some(link),
             session: Session::client(config),
             phase: Phase::Tcp,
-            since: run.clock.now(),
+            since,
             out: Vec::new(),
             written: 0,
             blocked: false,
@@ -150,15 +182,26 @@ impl<'a> Worker<'a> {
             next: [0; 2],
             receiver: None,
             up: false,
-        }
+            armed: u64::MAX,
+            next_read: None,
+        };
+        let now = worker.now();
+        worker.pass(Metric::Tcp, Phase::Handshake, now);
+        let goal = if publishes { Goal::Publishing } else { Goal::Playing };
+        worker.session.pursue(worker.time(now), goal);
+        worker
+    }
+
+    fn run(&self) -> &Run {
+        &self.shard.run
     }
 
     fn now(&self) -> u64 {
-        self.run.clock.now()
+        self.run().clock.now()
     }
 
     fn time(&self, now: u64) -> Time {
-        Time::from_micros((now - self.run.clock.origin_ns) / 1000)
+        Time::from_micros((now - self.run().clock.origin_ns) / 1000)
     }
 
     fn publishes(&self) -> bool {
@@ -171,33 +214,8 @@ impl<'a> Worker<'a> {
 
     /// When it stops sending, or counting what it gets.
     fn until(&self) -> u64 {
-        let own = self.job.end.map_or(u64::MAX, |end| self.run.clock.at(end));
-        own.min(self.run.silence())
-    }
-
-    async fn run(&mut self) -> Result<(), Failure> {
-        let patience = Duration::from_nanos(PHASE_NS / 2);
-        let stream = match timeout(patience, TcpStream::connect(self.run.addr)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(e)) => return self.fail(e.to_string()),
-            Err(_) => return self.fail(format!("no connection within {patience:?}")),
-        };
-        let now = self.now();
-        self.pass(Metric::Tcp, Phase::Handshake, now);
-        // Without these two the numbers are worse and the session is as good.
-        let _ = stream.set_nodelay(true);
-        let _ = setsockopt(&stream, sockopt::ReceiveTimestampns, &true);
-        let goal = if self.publishes() { Goal::Publishing } else { Goal::Playing };
-        self.session.pursue(self.time(now), goal);
-        let swept = self.run.plan.tick.filter(|_| !self.publishes());
-        let done = self.serve(&stream, swept.is_some()).await?;
-        match (done, swept) {
-            (false, Some(tick)) => {
-                let stream = stream.into_std().map_err(|e| (self.phase, e.to_string()))?;
-                self.sweep(stream, tick).await
-            }
-            _ => Ok(()),
-        }
+        let own = self.job.end.map_or(u64::MAX, |end| self.run().clock.at(end));
+        own.min(self.run().silence())
     }
 
     /// The phase is over: how long it took, and what comes next.
@@ -206,71 +224,77 @@ impl<'a> Worker<'a> {
         (self.phase, self.since) = (next, now);
     }
 
-    /// Reads at once and writes on time, until all is done (true) or, if so asked, until it is up.
-    async fn serve(&mut self, stream: &TcpStream, until_up: bool) -> Result<bool, Failure> {
-        let mut armed = self.wake(self.now());
-        let mut timer = std::pin::pin!(sleep_until(self.run.clock.instant(armed)));
-        loop {
-            self.collect(|bytes| stream.try_write(bytes))?;
-            let now = self.now();
-            if self.finished(now)? {
-                return Ok(true);
+    /// Reads what there is and writes on time, until all is done.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        for _ in 0..READS {
+            self.flush(cx)?;
+            if self.finished(self.now())? {
+                return Poll::Ready(Ok(()));
             }
-            if until_up && self.up {
-                return Ok(false);
+            if self.receive(cx)?.is_pending() {
+                self.publish(cx)?;
+                self.arm(cx.waker());
+                return Poll::Pending;
             }
-            let wake = self.wake(now);
-            if wake != armed && (wake < armed || now >= armed) {
-                armed = wake;
-                timer.as_mut().reset(self.run.clock.instant(armed));
-            }
-            tokio::select! {
-                biased;
-                ready = stream.readable() => {
-                    ready.map_err(|e| (self.phase, e.to_string()))?;
-                    self.receive(stream)?;
-                }
-                _ = stream.writable(), if self.written < self.out.len() => {}
-                () = &mut timer => {}
-            }
-            self.publish(stream)?;
+        }
+        self.publish(cx)?;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Sees to it that it is woken when something is due.
+    fn arm(&mut self, waker: &Waker) {
+        let now = self.now();
+        let at = self.wake(now);
+        if at < self.armed || self.armed <= now {
+            self.armed = at;
+            self.shard.wheel.wake_at(at, waker);
         }
     }
 
     /// When to look again at the latest.
     fn wake(&self, now: u64) -> u64 {
-        let look = now + LOOK_NS;
-        let sends = self.publisher.filter(|_| self.up && self.publishes() && self.out.is_empty());
-        let due = sends.map(|publisher| self.due(publisher).1).filter(|due| *due < self.until());
-        due.map_or(look, |due| due.min(look))
+        let next_read = self.next_read.unwrap_or(u64::MAX);
+        let phase = (self.since + PHASE_NS).min(self.run().end());
+        if !self.up {
+            return phase;
+        }
+        let until = self.until();
+        let end = if now < until { until } else { now + LOOK_NS };
+        let stuck = if self.blocked { self.moved + STUCK_NS } else { u64::MAX };
+        let first = if self.phase == Phase::FirstFrame { phase } else { u64::MAX };
+        let sends = self.publisher.filter(|_| self.publishes() && self.out.is_empty());
+        let due = sends.map(|publisher| self.due(publisher).1).filter(|due| *due < until);
+        end.min(stuck).min(first).min(next_read).min(due.unwrap_or(u64::MAX))
     }
 
     /// The next frame and its planned instant.
     fn due(&self, publisher: u32) -> (Kind, u64) {
-        let at = |kind: Kind| self.run.planned_ns(publisher, kind, self.next[kind as usize]);
+        let at = |kind: Kind| self.run().planned_ns(publisher, kind, self.next[kind as usize]);
         let (video, audio) = (at(Kind::Video), at(Kind::Audio));
         if audio < video { (Kind::Audio, audio) } else { (Kind::Video, video) }
     }
 
     /// Writes what the session has to say and what is left.
-    fn collect(&mut self, mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> Result<(), Failure> {
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
         let said = self.session.output();
         self.out.extend_from_slice(&said);
         while self.written < self.out.len() {
-            match write(&self.out[self.written..]) {
-                Ok(n @ 1..) => {
+            let Some(link) = &mut self.link else { break };
+            match link.poll_write(cx, &[IoSlice::new(&self.out[self.written..])]) {
+                Poll::Ready(Ok(n @ 1..)) => {
                     self.written += n;
                     self.moved = if self.blocked { self.now() } else { self.moved };
                     self.shard.stats.borrow_mut().counts.bytes_sent += n as u64;
                 }
-                Ok(_) => return self.fail("the target takes no more"),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                Poll::Ready(Ok(_)) => return self.fail("the target takes no more"),
+                Poll::Ready(Err(e)) => return self.fail(e.to_string()),
+                Poll::Pending => {
                     if !std::mem::replace(&mut self.blocked, true) {
                         self.moved = self.now();
                     }
                     return Ok(());
                 }
-                Err(e) => return self.fail(e.to_string()),
             }
         }
         if std::mem::take(&mut self.blocked) {
@@ -284,7 +308,7 @@ impl<'a> Worker<'a> {
     fn finished(&self, now: u64) -> Result<bool, Failure> {
         let waits_for_frames = self.phase == Phase::FirstFrame;
         if !self.up || waits_for_frames {
-            let limit = (self.since + PHASE_NS).min(self.run.end());
+            let limit = (self.since + PHASE_NS).min(self.run().end());
             return if now < limit {
                 Ok(false)
             } else {
@@ -301,13 +325,15 @@ impl<'a> Worker<'a> {
         if now < until {
             return Ok(false);
         }
-        if now >= until + super::DRAIN.as_nanos() as u64 {
+        if now >= until + DRAIN.as_nanos() as u64 {
             return Ok(true);
         }
         Ok(match &self.receiver {
-            Some(receiver) => receiver.borrow().complete(self.run, until, now < until + STRAGGLERS_NS),
+            Some(receiver) => receiver.borrow().complete(self.run(), until, now < until + STRAGGLERS_NS),
             None => {
-                self.out.is_empty() && self.caught_up(until) && self.run.playing.load(Ordering::Relaxed) == 0
+                self.out.is_empty()
+                    && self.caught_up(until)
+                    && self.run().playing.load(Ordering::Relaxed) == 0
             }
         })
     }
@@ -317,7 +343,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Sends the frames whose time has come, as long as the socket takes them.
-    fn publish(&mut self, stream: &TcpStream) -> Result<(), Failure> {
+    fn publish(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
         let Some(publisher) = self.publisher.filter(|_| self.up && self.publishes()) else { return Ok(()) };
         let until = self.until();
         loop {
@@ -330,7 +356,7 @@ impl<'a> Worker<'a> {
             self.shard.stats.borrow_mut().record_ns(Metric::Lag, due.max(self.unblocked), now);
             self.shard.stats.borrow_mut().counts.sent += 1;
             self.frame(publisher, kind, due, now);
-            self.collect(|bytes| stream.try_write(bytes))?;
+            self.flush(cx)?;
         }
     }
 
@@ -338,8 +364,8 @@ impl<'a> Worker<'a> {
         let seq = self.next[kind as usize];
         self.next[kind as usize] += 1;
         let late_us = u32::try_from((now - due) / 1000).unwrap_or(u32::MAX);
-        let stamp = Stamp { run: self.run.id, publisher, seq, planned_ns: due, late_us };
-        let media = &self.run.media;
+        let stamp = Stamp { run: self.run().id, publisher, seq, planned_ns: due, late_us };
+        let media = &self.shard.run.media;
         let Some(frame) = media.frame(kind, seq) else { return };
         let payload = frame.stamped(&stamp);
         let message = match kind {
@@ -352,66 +378,59 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Reads what there is, with the kernel's stamp of it.
-    fn receive(&mut self, stream: &TcpStream) -> Result<(), Failure> {
-        let mut buffer = self.shard.buffer.borrow_mut();
-        let mut control = self.shard.control.borrow_mut();
-        let mut got = None;
-        let tried = stream.try_io(Interest::READABLE, || {
-            let room = buffer.len();
-            let mut slices = [IoSliceMut::new(&mut buffer)];
-            let read = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::empty())?;
-            let stamp = read.cmsgs().ok().into_iter().flatten().find_map(|message| match message {
-                ControlMessageOwned::ScmTimestampns(at) => {
-                    Some(at.tv_sec() as u64 * 1_000_000_000 + at.tv_nsec() as u64)
-                }
-                _ => None,
-            });
-            got = Some((read.bytes, stamp));
-            // What came was all there was: without this the next wait would cost another read.
-            if (1..room).contains(&read.bytes) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        match (got, tried) {
-            (Some((0, _)), _) => self.fail("closed by the target"),
-            (Some((n, stamp)), _) => {
-                let now = self.now();
-                let at = if self.publishes() { now } else { self.shard.receipt(stamp, now) };
-                if at < now {
-                    self.shard.stats.borrow_mut().record_ns(Metric::Lag, at, now);
-                }
-                self.take(&buffer[..n], at)
-            }
-            (None, Err(e)) if e.kind() != io::ErrorKind::WouldBlock => self.fail(e.to_string()),
-            (None, _) => Ok(()),
+    /// Reads once, if there is something and its time has come.
+    fn receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
+        if self.up && self.next_read.is_none() {
+            self.begin_sweeps()?;
         }
+        let due = self.next_read;
+        // Nobody is to be woken by what comes between two sweeps.
+        let mut idle = Context::from_waker(Waker::noop());
+        let (cx, before) = match due {
+            Some(due) if self.now() < due => return Ok(Poll::Pending),
+            Some(due) => (&mut idle, due),
+            None => (cx, 0),
+        };
+        let shard = self.shard.clone();
+        let mut buffer = shard.buffer.borrow_mut();
+        let Some(link) = &mut self.link else { return Ok(Poll::Pending) };
+        let got = match link.poll_read(cx, &mut buffer, &mut shard.control.borrow_mut()) {
+            Poll::Ready(Ok(got)) if got.bytes == 0 => return self.fail("closed by the target"),
+            Poll::Ready(Ok(got)) => Some(got),
+            Poll::Ready(Err(e)) => return self.fail(e.to_string()),
+            Poll::Pending => None,
+        };
+        let now = self.now();
+        if let Some(got) = got {
+            let told = due.is_none() && !self.publishes();
+            let at = if told { shard.receipt(got.stamp, now) } else { now };
+            let lag_from = if told { at } else { before.max(self.since) };
+            if told && at < now || due.is_some() {
+                shard.stats.borrow_mut().record_ns(Metric::Lag, lag_from, now);
+            }
+            self.take(&buffer[..got.bytes], at)?;
+            if due.is_none() || got.bytes == buffer.len() {
+                return Ok(Poll::Ready(()));
+            }
+        }
+        self.next_read = due.and_then(|_| self.next_sweep(now));
+        Ok(Poll::Pending)
     }
 
-    /// Reads everything each time the tick comes round; all players of a process sweep together.
-    async fn sweep(&mut self, mut stream: std::net::TcpStream, tick: Duration) -> Result<(), Failure> {
-        let tick = tick.as_nanos() as u64;
-        loop {
-            self.collect(|bytes| stream.write(bytes))?;
-            let now = self.now();
-            if self.finished(now)? {
-                return Ok(());
-            }
-            let since = now - self.run.clock.origin_ns;
-            sleep_until(self.run.clock.instant(now - since % tick + tick)).await;
-            loop {
-                let mut buffer = self.shard.buffer.borrow_mut();
-                match stream.read(&mut buffer) {
-                    Ok(0) => return self.fail("closed by the target"),
-                    Ok(n) => {
-                        self.take(&buffer[..n], self.now())?;
-                        if n < buffer.len() {
-                            break;
-                        }
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(e) => return self.fail(e.to_string()),
-                }
-            }
+    /// Players that are up read when the tick comes round, if so asked: all of a process together.
+    fn begin_sweeps(&mut self) -> Result<(), Failure> {
+        self.next_read = self.next_sweep(self.now());
+        if self.next_read.is_some() {
+            let unwatched = self.link.take().map(Link::unwatch).transpose();
+            self.link = unwatched.or_else(|e| self.fail(e.to_string()))?;
         }
+        Ok(())
+    }
+
+    fn next_sweep(&self, now: u64) -> Option<u64> {
+        let tick = self.run().plan.tick.filter(|_| !self.publishes())?.as_nanos() as u64;
+        let since = now - self.run().clock.origin_ns;
+        Some(now - since % tick + tick)
     }
 
     /// Takes bytes that came at this instant.
@@ -424,7 +443,14 @@ impl<'a> Worker<'a> {
                 Ok(Some(Event::Message(header, payload))) => {
                     if let (Some(kind), Some(receiver)) = (Kind::of(header.type_id), &self.receiver) {
                         let mut stats = self.shard.stats.borrow_mut();
-                        receiver.borrow_mut().take(self.run, &mut stats, at, kind, header.type_id, payload);
+                        receiver.borrow_mut().take(
+                            &self.shard.run,
+                            &mut stats,
+                            at,
+                            kind,
+                            header.type_id,
+                            payload,
+                        );
                     }
                     Step::On
                 }
@@ -465,11 +491,11 @@ impl<'a> Worker<'a> {
             Goal::Publishing => {
                 self.pass(Metric::PublishStart, Phase::Media, at);
                 self.begin();
-                for message in self.run.media.headers() {
+                for message in self.shard.run.media.headers() {
                     self.session.send(message, Fields { timestamp: Some(0), ..Fields::default() });
                 }
                 if let Some(publisher) = self.publisher {
-                    let slot = &self.run.slots[publisher as usize];
+                    let slot = &self.shard.run.slots[publisher as usize];
                     slot.began_ns.store(self.now(), Ordering::Release);
                 }
             }
@@ -495,11 +521,11 @@ impl<'a> Worker<'a> {
         }
         let (Role::Publisher(number) | Role::Player(number)) = self.job.role;
         if let Some(receiver) = self.receiver.take() {
-            receiver.borrow().end(self.run, &mut stats, self.until().min(now), now);
+            receiver.borrow().end(self.run(), &mut stats, self.until().min(now), now);
             self.shard.players.borrow_mut().remove(&number);
         } else if self.publishes() {
             let until = if result.is_ok() { self.until() } else { now };
-            self.run.slots[number as usize].ended_ns.store(until.min(now), Ordering::Release);
+            self.shard.run.slots[number as usize].ended_ns.store(until.min(now), Ordering::Release);
         }
         match result {
             Ok(()) => stats.counts.ended += 1,
