@@ -15,6 +15,7 @@ mod output;
 mod replay;
 mod serve;
 mod test;
+mod tls;
 
 /// A verb's result as the exit status that the contract names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

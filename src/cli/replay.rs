@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::embedded;
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
+use super::tls::TlsArgs;
 use super::{Exit, Failure, complain, interrupted};
 use crate::capture::replay::pace::Pace;
 use crate::capture::replay::{self, MAX_SESSIONS, Recorded, Settings};
@@ -23,7 +24,7 @@ use crate::report;
 pub struct ReplayArgs {
     /// A pcap or pcapng file, gzip'd or not, or the bytes of the client's direction of one connection.
     capture: PathBuf,
-    /// rtmp://host[:port]/app[/name][?query]; without it the built-in reference server. Its app and name stand in place of the recorded ones.
+    /// rtmp[s]://host[:port]/app[/name][?query]; without it the built-in reference server. Its app and name stand in place of the recorded ones.
     target: Option<Target>,
     /// Only this session, by the key (or the number) that inspect shows.
     #[arg(long, value_name = "KEY")]
@@ -61,6 +62,8 @@ pub struct ReplayArgs {
     /// Show stream keys and passwords.
     #[arg(long)]
     show_secrets: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// `--chunk-size`: bytes; `None` as recorded.
@@ -94,6 +97,7 @@ pub fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
         Some(target) => target.clone(),
         None => embedded::start()?,
     };
+    let tls = args.tls.for_target(&target)?;
     let settings = settings(args, &target, &recorded)?;
     let mut replay = Replay {
         capture: args.capture.display().to_string(),
@@ -115,7 +119,7 @@ pub fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
             // The receivers must not find it gone.
             std::future::pending::<()>().await;
         });
-        let dial = Arc::new(target.dialer(CONNECT_TIMEOUT));
+        let dial = Arc::new(target.dialer(CONNECT_TIMEOUT, tls));
         let sessions = replay::run(recorded.sessions, &settings, dial, stopped).await;
         watching.abort();
         sessions

@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::embedded;
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
+use super::tls::TlsArgs;
 use super::{Exit, Failure, interrupted};
 use crate::capture::write::PcapngWriter;
 use crate::net::conn::Dial;
@@ -25,7 +26,7 @@ use crate::scenario::suite::{self, Outcome, Selection, Settings, Suite};
 /// Judge a server, scenario by scenario.
 #[derive(Debug, Args)]
 pub struct TestArgs {
-    /// rtmp://host[:port]/app[/prefix][?query]; without it the built-in reference server is judged.
+    /// rtmp[s]://host[:port]/app[/prefix][?query]; without it the built-in reference server is judged.
     target: Option<Target>,
     /// What to run: a path or a clause id as a glob, a FILE.scn, or a folder of them. Repeatable.
     #[arg(short = 's', long = "scenario", value_name = "GLOB")]
@@ -81,6 +82,8 @@ pub struct TestArgs {
     /// Show stream keys and passwords.
     #[arg(long)]
     show_secrets: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 fn severity(s: &str) -> Result<Severity, String> {
@@ -157,11 +160,12 @@ async fn judge(
         Some(target) => target.clone(),
         None => embedded::start()?,
     };
+    let tls = args.tls.for_target(&target)?;
     let url = target.display(args.show_secrets);
     // Two runs at once, or one after another, publish other names.
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let settings = settings(args, &target, &url, seed);
-    let dial: Arc<dyn Dial> = Arc::new(target.dialer(CONNECT_TIMEOUT));
+    let dial: Arc<dyn Dial> = Arc::new(target.dialer(CONNECT_TIMEOUT, tls));
     let mut run = Run { args, envelope, target, url, seed, outputs };
     if let Some(patience) = args.wait_target {
         wait_for(&*dial, patience).await;

@@ -5,3 +5,4 @@ pub mod peer;
 pub mod pipe;
 pub mod relay;
 pub mod target;
+pub mod tls;

@@ -1,20 +1,23 @@
 //! What the user typed as TARGET: `rtmp[s]://[user:password@]host[:port]/app[/prefix][?query]`.
 
 use std::io;
-use std::pin::Pin;
 use std::str::FromStr;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::conn::{Dial, Io};
+use super::conn::{Dial, Dialing, Io};
+use super::tls::Tls;
 
 /// The port of RTMP over TCP.
 pub const DEFAULT_PORT: u16 = 1935;
+/// The port of RTMP over TLS, as other clients have it.
+pub const DEFAULT_TLS_PORT: u16 = 443;
 
 /// A server's application, and what stream names begin with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
+    secure: bool,
     credentials: Option<String>,
     /// Without brackets.
     host: String,
@@ -26,7 +29,7 @@ pub struct Target {
 
 /// Why a text is no TARGET.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{given}': {expected}; expected rtmp://host[:port]/app[/prefix][?query]")]
+#[error("'{given}': {expected}; expected rtmp[s]://host[:port]/app[/prefix][?query]")]
 pub struct TargetError {
     given: String,
     expected: &'static str,
@@ -37,10 +40,10 @@ impl FromStr for Target {
 
     fn from_str(given: &str) -> Result<Target, TargetError> {
         let error = |expected| TargetError { given: given.to_owned(), expected };
-        let rest = match given.split_once("://") {
-            Some(("rtmp", rest)) => rest,
-            Some(("rtmps", _)) => return Err(error("TLS (rtmps) is not spoken")),
-            Some(_) => return Err(error("the scheme is not rtmp")),
+        let (secure, rest) = match given.split_once("://") {
+            Some(("rtmp", rest)) => (false, rest),
+            Some(("rtmps", rest)) => (true, rest),
+            Some(_) => return Err(error("the scheme is neither rtmp nor rtmps")),
             None => return Err(error("it does not begin with rtmp://")),
         };
         if given.chars().any(|c| c.is_control() || c == ' ') {
@@ -56,16 +59,17 @@ impl FromStr for Target {
             None => (None, authority),
         };
         let (host, port) = host_and_port(address).map_err(error)?;
+        let port = port.unwrap_or(if secure { DEFAULT_TLS_PORT } else { DEFAULT_PORT });
         let (app, prefix) = path.split_once('/').unwrap_or((path, ""));
         if app.is_empty() {
             return Err(error("the app is missing"));
         }
         let (app, prefix) = (app.to_owned(), prefix.to_owned());
-        Ok(Target { credentials, host, port, app, prefix, query })
+        Ok(Target { secure, credentials, host, port, app, prefix, query })
     }
 }
 
-fn host_and_port(address: &str) -> Result<(String, u16), &'static str> {
+fn host_and_port(address: &str) -> Result<(String, Option<u16>), &'static str> {
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']').ok_or("the bracket of the address is not closed")?;
@@ -81,9 +85,11 @@ fn host_and_port(address: &str) -> Result<(String, u16), &'static str> {
         return Err("the host is missing");
     }
     let port = match port.strip_prefix(':') {
-        None if port.is_empty() => DEFAULT_PORT,
+        None if port.is_empty() => None,
         None => return Err("something stands behind the address"),
-        Some(port) => port.parse().ok().filter(|p| *p != 0).ok_or("the port is no number from 1 to 65535")?,
+        Some(port) => {
+            Some(port.parse().ok().filter(|p| *p != 0).ok_or("the port is no number from 1 to 65535")?)
+        }
     };
     Ok((host.to_owned(), port))
 }
@@ -112,7 +118,21 @@ impl Target {
 
     /// The URL that connect names as `tcUrl`: without credentials and stream names.
     pub fn tc_url(&self) -> String {
-        format!("rtmp://{}/{}", self.address(), self.app())
+        format!("{}://{}/{}", self.scheme(), self.address(), self.app())
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.secure { "rtmps" } else { "rtmp" }
+    }
+
+    /// Whether it speaks TLS.
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// The host, an IPv6 address without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     /// `host:port`, with brackets where the host is an IPv6 address.
@@ -132,7 +152,7 @@ impl Target {
     /// For people: credentials, the prefix (often a stream key) and the query's values are masked unless `secrets`.
     pub fn display(&self, secrets: bool) -> String {
         let mask = |text: &str| if secrets { text.to_owned() } else { "***".to_owned() };
-        let mut out = "rtmp://".to_owned();
+        let mut out = format!("{}://", self.scheme());
         if let Some(credentials) = &self.credentials {
             out += &format!("{}@", mask(credentials));
         }
@@ -178,30 +198,39 @@ impl Target {
         }
     }
 
-    /// Opens TCP connections to it, each within `timeout`.
-    pub fn dialer(&self, timeout: Duration) -> TcpDial {
-        TcpDial { host: self.host.clone(), port: self.port, timeout }
+    /// Opens connections to it, each within `timeout`; with `tls` what passes is encrypted.
+    pub fn dialer(&self, timeout: Duration, tls: Option<Tls>) -> TcpDial {
+        TcpDial { host: self.host.clone(), port: self.port, timeout, tls }
     }
 }
 
-/// Opens TCP connections.
+/// Opens TCP connections, and TLS over them where asked for.
 #[derive(Debug, Clone)]
 pub struct TcpDial {
     host: String,
     port: u16,
     timeout: Duration,
+    tls: Option<Tls>,
+}
+
+impl TcpDial {
+    async fn open(&self) -> io::Result<Box<dyn Io>> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(match &self.tls {
+            None => Box::new(stream),
+            Some(tls) => Box::new(tls.connect(&self.host, stream).await?),
+        })
+    }
 }
 
 impl Dial for TcpDial {
-    fn dial(&self) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send + '_>> {
+    fn dial(&self) -> Dialing<'_> {
         Box::pin(async {
-            let connect = TcpStream::connect((self.host.as_str(), self.port));
             let late = |_| {
                 io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {:?}", self.timeout))
             };
-            let stream = tokio::time::timeout(self.timeout, connect).await.map_err(late)??;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn Io>)
+            tokio::time::timeout(self.timeout, self.open()).await.map_err(late)?
         })
     }
 }
@@ -231,6 +260,9 @@ mod tests {
         assert!(t.is_loopback());
         let t = parse("rtmp://host/live?k=v");
         assert_eq!((t.app().as_str(), t.suffix().as_str()), ("live?k=v", ""));
+        let t = parse("rtmps://host/live/key");
+        assert_eq!((t.is_secure(), t.tc_url().as_str()), (true, "rtmps://host:443/live"));
+        assert_eq!(t.display(false), "rtmps://host:443/live/***");
     }
 
     #[test]
@@ -248,8 +280,7 @@ mod tests {
     fn mistakes_say_what_was_expected() {
         let table = [
             ("host/live", "does not begin with rtmp://"),
-            ("http://host/live", "the scheme is not rtmp"),
-            ("rtmps://host/live", "TLS"),
+            ("http://host/live", "the scheme is neither rtmp nor rtmps"),
             ("rtmp://host", "the app is missing"),
             ("rtmp://host/", "the app is missing"),
             ("rtmp:///live", "the host is missing"),
@@ -262,7 +293,7 @@ mod tests {
         ];
         for (text, want) in table {
             let got = text.parse::<Target>().expect_err(text).to_string();
-            assert!(got.contains(want) && got.contains("expected rtmp://host"), "{text}: {got}");
+            assert!(got.contains(want) && got.contains("expected rtmp[s]://host"), "{text}: {got}");
         }
     }
 }

@@ -1,0 +1,38 @@
+//! What of TLS can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Failure;
+use crate::net::target::Target;
+use crate::net::tls::{Tls, Trust};
+
+/// Whom to believe at rtmps://.
+#[derive(Debug, Args)]
+pub struct TlsArgs {
+    /// At rtmps://: trust the certificates in this PEM file in place of the system's
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    tls_ca: Option<PathBuf>,
+    /// At rtmps://: take any certificate
+    #[arg(long)]
+    insecure: bool,
+}
+
+impl TlsArgs {
+    /// `None` where the target speaks plain TCP.
+    ///
+    /// # Errors
+    /// When there is nothing to trust.
+    pub fn for_target(&self, target: &Target) -> Result<Option<Tls>, Failure> {
+        if !target.is_secure() {
+            return Ok(None);
+        }
+        let trust = match &self.tls_ca {
+            Some(file) => Trust::File(file),
+            None if self.insecure => Trust::Anyone,
+            None => Trust::System,
+        };
+        Tls::new(&trust).map(Some).map_err(|e| Failure::usage(e.to_string()))
+    }
+}
