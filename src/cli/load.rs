@@ -160,6 +160,9 @@ async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) ->
         Some(target) => target.clone(),
         None => embedded::start()?,
     };
+    if target.is_secure() {
+        return Err(Failure::usage("load does not speak TLS: rtmp:// is expected"));
+    }
     let url = target.display(args.show_secrets);
     let mut said = Instant::now();
     let mut on_second = |row: &record::load::Interval| {
