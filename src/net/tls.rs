@@ -66,9 +66,7 @@ impl Tls {
         let config = match trust {
             Trust::System => config.with_root_certificates(system()?),
             Trust::File(path) => config.with_root_certificates(file(path)?),
-            Trust::Anyone => {
-                config.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-            }
+            Trust::Anyone => config.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))),
         };
         Ok(Tls(Arc::new(config.with_no_client_auth())))
     }
@@ -175,11 +173,7 @@ impl AsyncRead for Secure {
 }
 
 impl AsyncWrite for Secure {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 
