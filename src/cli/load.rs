@@ -1,5 +1,6 @@
 //! `load`: publishers and players; latency, start-up time, throughput.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -51,6 +52,12 @@ pub struct LoadArgs {
     /// From key frame to key frame.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     gop: Duration,
+    /// What publishers send instead: this FLV file, over and over with continuing timestamps, each frame at its own time.
+    #[arg(long, value_name = "FILE.flv", conflicts_with_all = ["bitrate", "fps", "gop"])]
+    media: Option<PathBuf>,
+    /// Put no stamp into the frames of the file: they are told by their content, which says less.
+    #[arg(long, requires = "media")]
+    media_untouched: bool,
     /// What must hold: `frame.p99 < 500ms`, `failed < 1%`, `lost = 0`. Repeatable; failed, corrupt and lost = 0 hold where nothing is said of them.
     #[arg(long, value_name = "EXPR")]
     slo: Vec<Slo>,
@@ -117,8 +124,8 @@ fn tick(s: &str) -> Result<Duration, String> {
 pub fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     let outputs = output::resolve(&args.output, &[Format::Text, Format::Json, Format::Csv, Format::Hlog])
         .map_err(Failure::usage)?;
-    let plan = plan(args)?;
-    let media = Media::new(plan.shape).map_err(|e| Failure::usage(format!("--bitrate: {e}")))?;
+    let media = media(args)?;
+    let plan = plan(args, media.shape())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -126,19 +133,29 @@ pub fn run(args: &LoadArgs) -> Result<Exit, Failure> {
     runtime.block_on(drive(args, plan, media, &outputs))
 }
 
-fn plan(args: &LoadArgs) -> Result<Plan, Failure> {
+/// What publishers send, made or out of a file.
+fn media(args: &LoadArgs) -> Result<Media, Failure> {
+    if let Some(file) = &args.media {
+        return Media::file(file, args.media_untouched)
+            .map_err(|e| Failure::usage(format!("--media {}: {e}", file.display())));
+    }
+    let gop = args.gop.as_millis() * u128::from(args.fps) / 1000;
+    let gop = u32::try_from(gop).ok().filter(|n| (1..=MAX_GOP).contains(&u64::from(*n)));
+    let gop = gop.ok_or_else(|| Failure::usage(format!("--gop: expected 1 to {MAX_GOP} frames")))?;
+    Media::new(Shape { bitrate_bps: args.bitrate, fps: args.fps, gop })
+        .map_err(|e| Failure::usage(format!("--bitrate: {e}")))
+}
+
+fn plan(args: &LoadArgs, shape: Shape) -> Result<Plan, Failure> {
     let stages = match args.stage.is_empty() {
         true => [args.ramp, args.hold].map(|time| Stage { time, players: args.players }).to_vec(),
         false => args.stage.clone(),
     };
-    let gop = args.gop.as_millis() * u128::from(args.fps) / 1000;
-    let gop = u32::try_from(gop).ok().filter(|n| (1..=MAX_GOP).contains(&u64::from(*n)));
-    let gop = gop.ok_or_else(|| Failure::usage(format!("--gop: expected 1 to {MAX_GOP} frames")))?;
     let plan = Plan {
         publishers: args.publishers,
         stages,
         rate: args.rate,
-        shape: Shape { bitrate_bps: args.bitrate, fps: args.fps, gop },
+        shape,
         tick: args.tick,
         play: args.play.clone(),
         max_time: args.max_time,

@@ -368,6 +368,7 @@ impl Collector {
                 tick_ms: plan.tick.map(millis),
                 receipt_clock: if kernel { "kernel" } else { "user" }.into(),
                 play: plan.play.clone(),
+                media: media_plan(&run.media),
                 shards: shards as u32,
             },
             sessions: load::Sessions {
@@ -397,6 +398,22 @@ impl Collector {
         };
         Found { load, stats: total, log, interrupted }
     }
+}
+
+/// What a file held.
+fn media_plan(media: &Media) -> Option<load::MediaFile> {
+    let track = |kind| {
+        let (frames, stamped) = media.counts(kind);
+        let codecs = media.codecs(kind).iter().map(ToString::to_string).collect();
+        (frames > 0).then_some(load::MediaTrack { codecs, frames: frames as u64, stamped: stamped as u64 })
+    };
+    let (file, round_ms) = media.source()?;
+    Some(load::MediaFile {
+        file: file.to_owned(),
+        round_ms,
+        video: track(Kind::Video),
+        audio: track(Kind::Audio),
+    })
 }
 
 fn generator(total: &Stats, watch: Option<&Watch>) -> load::Generator {

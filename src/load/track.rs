@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Run;
-use super::media::{Found, Kind, Stamp};
+use super::media::{Found, Kind, Likeness};
 use super::stats::{Metric, Stats};
 use crate::wire::media::{self, is_keyframe};
 
@@ -58,37 +58,82 @@ impl Receiver {
             self.keyed = true;
             stats.record_ns(Metric::FirstKeyframe, self.asked_ns, at);
         }
-        let found = Stamp::find(payload, &mut self.near[kind as usize]).filter(|_| coded);
+        let found = run.media.find(kind, payload, &mut self.near[kind as usize]).filter(|_| coded);
         let Some(publisher) = self.publisher else {
             stats.counts.foreign += 1;
             return;
         };
         match found.filter(|found| run.sent_that(publisher, kind, &found.stamp, at)) {
             Some(found) => self.stamped(run, stats, at, kind, publisher, found),
+            None if run.media.has_unmarked(kind) => {
+                self.unstamped(run, stats, at, kind, publisher, payload);
+            }
             None => stats.counts.corrupt += 1,
+        }
+    }
+
+    /// Takes a frame that only its content tells.
+    fn unstamped(
+        &mut self,
+        run: &Run,
+        stats: &mut Stats,
+        at: u64,
+        kind: Kind,
+        publisher: u32,
+        payload: &[u8],
+    ) {
+        let sent = run.planned_before(publisher, kind, at);
+        let track = &self.tracks[kind as usize];
+        let next = track.base.map(|_| track.next);
+        let seq = match run.media.like(kind, payload, next, sent, |seq| track.misses(seq)) {
+            Likeness::Frame(seq) => Some(seq),
+            Likeness::Several => None,
+            Likeness::None => {
+                stats.counts.corrupt += 1;
+                next.filter(|next| *next < sent)
+            }
+        };
+        if let Some(seq) = seq {
+            self.arrived(run, stats, at, kind, publisher, seq);
         }
     }
 
     fn stamped(&mut self, run: &Run, stats: &mut Stats, at: u64, kind: Kind, publisher: u32, found: Found) {
         let stamp = found.stamp;
         stats.counts.corrupt += u64::from(!found.intact);
+        if self.arrived(run, stats, at, kind, publisher, stamp.seq) {
+            let written = stamp.planned_ns + u64::from(stamp.late_us) * 1000;
+            stats.record_ns(Metric::FrameRaw, written, at);
+        }
+    }
+
+    /// Accounts for a frame that came; whether it is one that is measured.
+    fn arrived(
+        &mut self,
+        run: &Run,
+        stats: &mut Stats,
+        at: u64,
+        kind: Kind,
+        publisher: u32,
+        seq: u32,
+    ) -> bool {
+        let planned = run.planned_ns(publisher, kind, seq);
         let track = &mut self.tracks[kind as usize];
-        if stamp.planned_ns < self.asked_ns {
+        if planned < self.asked_ns {
             stats.counts.join_burst += 1;
             track.begin(run.planned_before(publisher, kind, self.asked_ns));
-            return;
+            return false;
         }
-        match track.take(stamp.seq) {
+        match track.take(seq) {
             Arrival::Again => {
                 stats.counts.duplicated += 1;
-                return;
+                return false;
             }
             Arrival::Late => stats.counts.reordered += 1,
             Arrival::Next => {}
         }
-        stats.record_ns(Metric::Frame, stamp.planned_ns, at);
-        let written = stamp.planned_ns + u64::from(stamp.late_us) * 1000;
-        stats.record_ns(Metric::FrameRaw, written, at);
+        stats.record_ns(Metric::Frame, planned, at);
+        true
     }
 
     /// Whether all that was planned before `until` came. Frames that others overtook are waited for only if so asked.
@@ -180,6 +225,11 @@ impl Track {
         let gap = self.gaps.swap_remove(at);
         self.gaps.extend([gap.start..seq, seq + 1..gap.end].into_iter().filter(|part| !part.is_empty()));
         Arrival::Late
+    }
+
+    /// Whether this one is missing among those that came.
+    fn misses(&self, seq: u32) -> bool {
+        self.gaps.iter().any(|gap| gap.contains(&seq))
     }
 
     fn gap(&mut self, gap: Range<u32>) {

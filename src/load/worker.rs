@@ -161,6 +161,7 @@ impl Worker {
             app: run.app.clone(),
             tc_url: run.tc_url.clone(),
             name,
+            connect_with: run.media.connect_with(),
             chunk_size: publishes.then_some(CHUNK_SIZE),
             seed: u64::from(run.id) << 33 | u64::from(number) << 1 | u64::from(publishes),
             limits: LIMITS,

@@ -56,8 +56,37 @@ pub struct Plan {
     /// What is played that we do not publish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub play: Option<String>,
+    /// The file that publishers send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media: Option<MediaFile>,
     /// Event loops.
     pub shards: u32,
+}
+
+/// A file that publishers send, over and over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MediaFile {
+    /// As it was given.
+    pub file: String,
+    /// How long it takes once.
+    pub round_ms: u64,
+    /// What it has of video.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video: Option<MediaTrack>,
+    /// What it has of audio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio: Option<MediaTrack>,
+}
+
+/// The frames of one kind in a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MediaTrack {
+    /// A FourCC or a legacy name.
+    pub codecs: Vec<String>,
+    /// Frames.
+    pub frames: u64,
+    /// Of them, those that get a stamp; the others are told by their content, without `frame_raw`.
+    pub stamped: u64,
 }
 
 /// Publishers and players.

@@ -42,6 +42,20 @@ fn plan(out: &mut String, load: &Load) {
         plan.players,
         plan.shards
     );
+    if let Some(media) = &plan.media {
+        let tracks = [&media.video, &media.audio].into_iter().flatten().map(|track| {
+            let by = match track.frames - track.stamped {
+                0 => "stamped".to_owned(),
+                n if n == track.frames => "told by their content".to_owned(),
+                n => format!("{n} of them told by their content"),
+            };
+            format!("{} frames of {} {by}", track.frames, track.codecs.join(" and "))
+        });
+        let tracks: Vec<String> = tracks.collect();
+        let seconds = media.round_ms as f64 / 1000.0;
+        let _ =
+            writeln!(out, "media     {}, {seconds:.2} s over and over: {}", media.file, tracks.join("; "));
+    }
 }
 
 fn sessions(out: &mut String, load: &Load) {

@@ -5,7 +5,7 @@ use std::fmt;
 use super::message::type_id;
 
 /// What a message carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// A sequence header: what a decoder needs before the first frame. May be empty (Opus, AV1).
     Header,

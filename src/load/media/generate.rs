@@ -3,6 +3,7 @@
 use super::stamp::{AUDIO_LEAD, VIDEO_LEAD};
 use super::{Frame, Media, Pace, Stamp, Track};
 use crate::wire::amf0::Value;
+use crate::wire::media::Codec;
 use crate::wire::message::{Encoding, Message};
 use crate::wire::sample;
 
@@ -61,15 +62,22 @@ pub(super) fn media(shape: Shape) -> Result<Media, TooLittle> {
     let keys = [0, 1].map(|seed| video(sample::avc_key, share * KEY_SHARES, seed));
     let pictures = keys.into_iter().flat_map(|key| [&[key], &inters[..]].concat()).collect();
     let silence = frame(&AUDIO_LEAD, &sample::aac_frame(audio_len as usize - AUDIO_STAMP, 100), 2);
-    let track =
-        |frames, num, den| Track { frames, pace: Pace::Even(num, den), ahead: Vec::new(), again: Vec::new() };
+    let track = |frames, num, den, codec| Track {
+        frames,
+        pace: Pace::Even(num, den),
+        ahead: Vec::new(),
+        again: Vec::new(),
+        contents: None,
+        codecs: vec![codec],
+    };
     Ok(Media {
         shape,
         tracks: [
-            track(pictures, SECOND_NS, u64::from(fps)),
-            track(vec![silence], AUDIO_SAMPLES * SECOND_NS, AUDIO_RATE),
+            track(pictures, SECOND_NS, u64::from(fps), Codec::AVC),
+            track(vec![silence], AUDIO_SAMPLES * SECOND_NS, AUDIO_RATE, Codec::AAC),
         ],
         headers: headers(shape),
+        source: None,
     })
 }
 

@@ -1,14 +1,23 @@
 //! What publishers send, prepared once: frames that are made here or come out of a file, with a place for the stamp that measures them.
 
 use std::fmt;
+use std::path::Path;
 
 use bytes::Bytes;
 
+use crate::wire::amf0::Value;
+use crate::wire::media::Codec;
 use crate::wire::message::{Message, type_id};
+use content::Contents;
 
+mod content;
+mod file;
 mod generate;
+mod mark;
 mod stamp;
 
+pub use content::Likeness;
+pub use file::Error as FileError;
 pub use generate::{Shape, TooLittle};
 pub use stamp::{Found, Stamp};
 
@@ -40,6 +49,8 @@ pub struct Media {
     shape: Shape,
     tracks: [Track; 2],
     headers: Vec<Message>,
+    /// The file, and how many milliseconds it takes; `None`: made here.
+    source: Option<(String, u64)>,
 }
 
 impl Media {
@@ -51,7 +62,15 @@ impl Media {
         generate::media(shape)
     }
 
-    /// Rates and distances.
+    /// Reads an FLV file into memory. Each frame gets a stamp where its codec has a place for one; `untouched`: none does.
+    ///
+    /// # Errors
+    /// When it is no FLV file, is broken or too large; the text says at which byte.
+    pub fn file(path: &Path, untouched: bool) -> Result<Media, FileError> {
+        file::media(path, untouched)
+    }
+
+    /// Rates and distances; of a file on average.
     pub fn shape(&self) -> Shape {
         self.shape
     }
@@ -85,6 +104,73 @@ impl Media {
     pub fn count_before(&self, kind: Kind, offset_ns: u64) -> u32 {
         self.tracks[kind as usize].count_before(offset_ns)
     }
+
+    /// The stamp in a payload, if there is a whole one, and whether all around it is as it was sent. `near` is where the one before stood; it is moved.
+    pub fn find(&self, kind: Kind, payload: &[u8], near: &mut usize) -> Option<Found> {
+        let (found, at) = Stamp::find(payload, near)?;
+        let before = &self.frame(kind, found.stamp.seq).filter(|frame| frame.marked)?.before;
+        // What a server put in is its own affair.
+        Some(Found { intact: found.intact && (before.len() != at || payload.starts_with(before)), ..found })
+    }
+
+    /// Whether there are frames of this kind that have no stamp.
+    pub fn has_unmarked(&self, kind: Kind) -> bool {
+        self.contents(kind).is_some()
+    }
+
+    /// Which frame without a stamp this payload is where the first `sent` of its kind were sent. `next` is due, if any came yet, and some before it are `missing`.
+    pub fn like(
+        &self,
+        kind: Kind,
+        payload: &[u8],
+        next: Option<u32>,
+        sent: u32,
+        missing: impl Fn(u32) -> bool,
+    ) -> Likeness {
+        self.contents(kind).map_or(Likeness::None, |contents| contents.like(payload, next, sent, missing))
+    }
+
+    fn contents(&self, kind: Kind) -> Option<&Contents> {
+        self.tracks[kind as usize].contents.as_ref()
+    }
+
+    /// The codecs of a kind, in the order of their first frames.
+    pub fn codecs(&self, kind: Kind) -> &[Codec] {
+        &self.tracks[kind as usize].codecs
+    }
+
+    /// What connect has to say of the enhanced codecs, if there are any.
+    pub fn connect_with(&self) -> Vec<(String, Value)> {
+        let cc = |codec: &Codec| match codec {
+            Codec::FourCc(cc) => std::str::from_utf8(cc).ok().map(str::to_owned),
+            _ => None,
+        };
+        let of = |kind| self.codecs(kind).iter().filter_map(cc).collect::<Vec<String>>();
+        let (video, audio) = (of(Kind::Video), of(Kind::Audio));
+        let all = [&video[..], &audio[..]].concat();
+        if all.is_empty() {
+            return Vec::new();
+        }
+        // ertmp2, NetConnection connect: 1 decode, 2 encode.
+        let map =
+            |ccs: Vec<String>| Value::Object(ccs.into_iter().map(|cc| (cc.into(), 3.0.into())).collect());
+        vec![
+            ("fourCcList".into(), Value::StrictArray(all.iter().map(|cc| cc.as_str().into()).collect())),
+            ("videoFourCcInfoMap".into(), map(video)),
+            ("audioFourCcInfoMap".into(), map(audio)),
+        ]
+    }
+
+    /// The file and how long it takes, in milliseconds; `None`: made here.
+    pub fn source(&self) -> Option<(&str, u64)> {
+        self.source.as_ref().map(|(file, round_ms)| (&**file, *round_ms))
+    }
+
+    /// How many different frames there are of this kind, and how many of them have stamps.
+    pub fn counts(&self, kind: Kind) -> (usize, usize) {
+        let frames = &self.tracks[kind as usize].frames;
+        (frames.len(), frames.iter().filter(|frame| frame.marked).count())
+    }
 }
 
 impl fmt::Debug for Media {
@@ -103,12 +189,16 @@ struct Track {
     ahead: Vec<(usize, Vec<Message>)>,
     /// What goes ahead of the first when it comes round again.
     again: Vec<Message>,
+    contents: Option<Contents>,
+    codecs: Vec<Codec>,
 }
 
 /// When frames are to be sent.
 enum Pace {
     /// Evenly: a frame's number times this many nanoseconds, a fraction.
     Even(u64, u64),
+    /// At these milliseconds, which do not decrease, and again after so many.
+    Listed(Vec<u64>, u64),
 }
 
 impl Track {
@@ -134,11 +224,10 @@ impl Track {
     }
 
     fn offset_ns(&self, seq: u32) -> u64 {
-        if self.frames.is_empty() {
-            return u64::MAX;
-        }
+        let Some((round, index)) = self.place(seq) else { return u64::MAX };
         match &self.pace {
             Pace::Even(num, den) => (u128::from(seq) * u128::from(*num) / u128::from(*den)) as u64,
+            Pace::Listed(times, again) => (round as u64 * again + times[index]) * NS_PER_MS,
         }
     }
 
@@ -148,6 +237,12 @@ impl Track {
         }
         let count = match &self.pace {
             Pace::Even(num, den) => (u128::from(offset_ns) * u128::from(*den)).div_ceil(u128::from(*num)),
+            Pace::Listed(times, again) => {
+                let ms = offset_ns.div_ceil(NS_PER_MS);
+                let (round, rest) = (ms / again, ms % again);
+                let within = times.partition_point(|time| *time < rest);
+                u128::from(round) * times.len() as u128 + within as u128
+            }
         };
         u32::try_from(count).unwrap_or(u32::MAX)
     }
@@ -167,6 +262,11 @@ impl Frame {
     /// With a stamp between.
     fn marked(before: Bytes, after: Bytes) -> Frame {
         Frame { crc: crc32fast::hash(&after), before, after, marked: true }
+    }
+
+    /// Without one.
+    fn plain(payload: Bytes) -> Frame {
+        Frame { crc: 0, before: payload, after: Bytes::new(), marked: false }
     }
 
     /// What stands before the stamp: all, where there is none.
@@ -217,31 +317,32 @@ mod tests {
     #[test]
     fn a_stamp_is_found_wherever_it_stands() {
         for kind in Kind::ALL {
-            let payload = media().frame(kind, 0).expect("a frame").stamped(&STAMP);
+            let payload = media().frame(kind, STAMP.seq).expect("a frame").stamped(&STAMP);
             assert!(is_coded_frame(if kind == Kind::Video { 9 } else { 8 }, &payload));
             let mut near = 0;
-            let found = Stamp::find(&payload, &mut near);
+            let found = media().find(kind, &payload, &mut near);
             assert_eq!(found, Some(Found { stamp: STAMP, intact: true }), "{kind:?}");
-            assert_eq!(Stamp::find(&payload, &mut near), found);
+            assert_eq!(media().find(kind, &payload, &mut near), found);
             let moved = [&[0x55; 100], &payload[..]].concat();
-            assert_eq!(Stamp::find(&moved, &mut near), found);
+            assert_eq!(media().find(kind, &moved, &mut near), found);
         }
     }
 
     #[test]
     fn every_changed_byte_shows() {
         for kind in Kind::ALL {
-            let payload = media().frame(kind, 1).expect("a frame").stamped(&STAMP);
+            let media = media();
+            let payload = media.frame(kind, STAMP.seq).expect("a frame").stamped(&STAMP);
             for at in 0..payload.len() {
                 for flip in [1, 0x80] {
                     let mut changed = payload.to_vec();
                     changed[at] ^= flip;
-                    let found = Stamp::find(&changed, &mut 0);
+                    let found = media.find(kind, &changed, &mut 0);
                     assert!(found.is_none_or(|found| !found.intact), "{kind:?} {at}");
                 }
             }
             for len in 0..payload.len() {
-                assert!(Stamp::find(&payload[..len], &mut 0).is_none_or(|found| !found.intact));
+                assert!(media.find(kind, &payload[..len], &mut 0).is_none_or(|found| !found.intact));
             }
         }
     }

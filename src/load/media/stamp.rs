@@ -58,8 +58,8 @@ impl Stamp {
         out
     }
 
-    /// The stamp in a payload, if there is a whole one. `near` is where the one before stood; it is moved.
-    pub fn find(payload: &[u8], near: &mut usize) -> Option<Found> {
+    /// The stamp in a payload, if there is a whole one, and where; whether all behind it is intact. `near` is where the one before stood; it is moved.
+    pub(super) fn find(payload: &[u8], near: &mut usize) -> Option<(Found, usize)> {
         let at = match payload.get(*near..).filter(|rest| rest.starts_with(&UUID)) {
             Some(_) => *near,
             None => payload[..payload.len().min(SEARCHED)].find(UUID)?,
@@ -79,17 +79,8 @@ impl Stamp {
             planned_ns: get(41, 10)?,
         };
         let tail = &payload[at + Stamp::LEN..];
-        let intact = short(36)? == crc32fast::hash(tail) && head_is_ours(&payload[..at]);
-        Some(Found { stamp, intact })
-    }
-}
-
-/// Whether what stands before a stamp is as it was written; what a server put in is its own affair.
-fn head_is_ours(head: &[u8]) -> bool {
-    match head.len() {
-        12 => matches!(head[0], 0x17 | 0x27) && head[1..5] == [1, 0, 0, 0] && head[5..] == VIDEO_LEAD,
-        4 => head[..2] == [0xAF, 1] && head[2..] == AUDIO_LEAD,
-        _ => true,
+        let intact = short(36)? == crc32fast::hash(tail);
+        Some((Found { stamp, intact }, at))
     }
 }
 
