@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::record::inspect;
-use crate::wire::media::{Kind, Media as Head};
+use crate::wire::media::{Codec, Kind, Media as Head};
 use crate::wire::message::{Message, type_id};
 
 /// Codecs told apart in one track; the names of others, which the wire may invent, are counted as one.
@@ -20,7 +20,10 @@ pub struct Media {
 
 #[derive(Debug, Default)]
 struct Track {
-    codecs: BTreeMap<String, u64>,
+    /// `None`: undecodable.
+    codecs: Vec<(Option<Codec>, u64)>,
+    /// Messages of codecs beyond these.
+    others: u64,
     frames: u64,
     key_frames: u64,
     headers: u64,
@@ -75,13 +78,14 @@ impl Media {
 impl Track {
     fn count(&mut self, head: Option<Head<'_>>, timestamp: u32, len: usize) {
         self.bytes += len as u64;
-        let name = match head {
-            Some(head) => head.codec.map(|c| c.to_string()),
-            None => Some("undecodable".into()),
-        };
-        if let Some(name) = name {
-            let known = self.codecs.len() < MAX_CODECS || self.codecs.contains_key(&name);
-            *self.codecs.entry(if known { name } else { "others".into() }).or_default() += 1;
+        let codec = head.map_or(Some(None), |head| head.codec.map(Some));
+        if let Some(codec) = codec {
+            let room = self.codecs.len() < MAX_CODECS;
+            match self.codecs.iter_mut().find(|(known, _)| *known == codec) {
+                Some((_, n)) => *n += 1,
+                None if room => self.codecs.push((codec, 1)),
+                None => self.others += 1,
+            }
         }
         if is_frame(head) {
             self.frames += 1;
@@ -96,8 +100,16 @@ impl Track {
     fn finish(self, video: bool) -> inspect::Track {
         let first_ms = self.first.unwrap_or(0);
         let span = u64::from(self.last.wrapping_sub(first_ms));
+        let mut codecs = BTreeMap::new();
+        for (codec, n) in self.codecs {
+            let name = codec.map_or_else(|| "undecodable".into(), |codec| codec.to_string());
+            *codecs.entry(name).or_default() += n;
+        }
+        if self.others > 0 {
+            codecs.insert("others".into(), self.others);
+        }
         inspect::Track {
-            codecs: self.codecs,
+            codecs,
             frames: self.frames,
             key_frames: video.then_some(self.key_frames),
             headers: self.headers,

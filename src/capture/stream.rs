@@ -206,26 +206,13 @@ impl<H: Handler> Streams<H> {
     /// Takes a segment; the number of the connection that it belongs to.
     pub fn segment(&mut self, s: &Segment<'_>) -> Option<u64> {
         let (key, side) = if s.from <= s.to { ((s.from, s.to), 0) } else { ((s.to, s.from), 1) };
-        if self.flows.get(&key).is_some_and(|flow| flow.is_over(side, s)) {
-            self.retire(key);
-        }
-        if !self.flows.contains_key(&key) {
-            if !s.syn && s.len == 0 && self.retired.contains_key(&key) {
-                return None;
+        let (number, closes) = match self.flows.get_mut(&key) {
+            Some(flow) if !flow.is_over(side, s) => {
+                flow.take(side, s, &mut self.handler, &mut self.held)
             }
-            if self.flows.len() >= MAX_CONNECTIONS {
-                self.end_idle();
-            }
-        }
-        let (opened, retired) = (&mut self.opened, &mut self.retired);
-        let flow = self.flows.entry(key).or_insert_with(|| {
-            *opened += 1;
-            Flow::new(s, *opened - 1, retired.remove(&key).unwrap_or(0))
-        });
-        let number = flow.connection.number;
-        let was_closed = flow.is_closed();
-        flow.take(side, s, &mut self.handler, &mut self.held);
-        if !was_closed && flow.is_closed() {
+            _ => self.open(key, side, s)?,
+        };
+        if closes {
             self.closed.push_back((key, number));
         }
         if self.closed.len() > MAX_CLOSED
@@ -235,6 +222,23 @@ impl<H: Handler> Streams<H> {
             self.retire(oldest);
         }
         Some(number)
+    }
+
+    /// Takes a connection's first segment, which ends the one of the same ends before it; as of [`Flow::take`]. `None`: what comes late
+    /// of a connection that ended.
+    fn open(&mut self, key: Ends, side: usize, s: &Segment<'_>) -> Option<(u64, bool)> {
+        self.retire(key);
+        if !s.syn && s.len == 0 && self.retired.contains_key(&key) {
+            return None;
+        }
+        if self.flows.len() >= MAX_CONNECTIONS {
+            self.end_idle();
+        }
+        let mut flow = Flow::new(s, self.opened, self.retired.remove(&key).unwrap_or(0));
+        self.opened += 1;
+        let taken = flow.take(side, s, &mut self.handler, &mut self.held);
+        self.flows.insert(key, flow);
+        Some(taken)
     }
 
     /// Ends a connection; only its ends are remembered.
@@ -317,13 +321,15 @@ impl<S: Default> Flow<S> {
         closed && s.len > 0 && far(half)
     }
 
+    /// The connection's number, and whether it is closed with this segment.
     fn take<H: Handler<State = S>>(
         &mut self,
         side: usize,
         s: &Segment<'_>,
         handler: &mut H,
         held: &mut usize,
-    ) {
+    ) -> (u64, bool) {
+        let was_closed = self.is_closed();
         self.connection.packets += 1;
         self.connection.first = self.connection.first.min(s.time);
         self.connection.last = self.connection.last.max(s.time);
@@ -352,6 +358,7 @@ impl<S: Default> Flow<S> {
         if s.fin {
             self.sides[side].fin.get_or_insert(first.wrapping_add(s.len as u32));
         }
+        (self.connection.number, !was_closed && self.is_closed())
     }
 
     /// The sequence number of a side's first byte is known: by its SYN, or by the acknowledgement of it.

@@ -192,11 +192,11 @@ fn seq_of(isn: u32, place: usize) -> u32 {
 
 /// Each packet acknowledges what came before it in the file, and what the capture lost among that.
 fn acknowledge(packets: &mut [Packet], isn: [u32; 2]) {
-    for side in 0..2 {
+    for (side, isn) in isn.into_iter().enumerate() {
         // Place -> the first packet that brings it.
         let mut first = BTreeMap::new();
         for (i, p) in packets.iter().enumerate().filter(|(_, p)| p.side == side) {
-            let place = i64::from(p.seq.wrapping_sub(seq_of(isn[side], 0)).cast_signed());
+            let place = i64::from(p.seq.wrapping_sub(seq_of(isn, 0)).cast_signed());
             (place..place + p.payload.len() as i64).for_each(|place| {
                 first.entry(place).or_insert(i);
             });
@@ -206,7 +206,7 @@ fn acknowledge(packets: &mut [Packet], isn: [u32; 2]) {
             while let Some((place, _)) = ahead.next_if(|(_, first)| *first < i) {
                 acked = place + 1;
             }
-            p.ack = seq_of(isn[side], acked.max(0) as usize);
+            p.ack = seq_of(isn, acked.max(0) as usize);
         }
     }
 }
