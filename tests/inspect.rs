@@ -152,11 +152,40 @@ fn departures_are_notes_with_clauses_and_strict_finds_them() {
 }
 
 #[test]
+fn handshakes_are_linted() {
+    // nginx-rtmp answers an unsigned C1 with its copy.
+    let copied = shipped("loc-gst-rtmp2src-play.pcapng");
+    let out = inspect(&[&copied, "--strict", "--messages"]);
+    assert_eq!(out.status.code(), Some(1));
+    let text = stdout(&out);
+    assert!(text.contains("  note: s2c at 1 s1-copy [rtmp/5.2.3/2]: "), "{text}");
+    assert!(text.contains("0 < # note s1-copy csid=0 value=0xe29a5 at 1 (rtmp/5.2.3/2)\n"), "{text}");
+    // The signed handshake of a Flash Player, whose C2 and S2 repeat nothing.
+    let mut all = of_raw_dumps();
+    let sums = |packets: &[Packet]| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = file(&folder, "flash.pcap", &pcap(packets));
+        let out = inspect(&[&path.to_string_lossy(), "-o", "json"]);
+        let record: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        let notes = record["inspect"]["sessions"][0]["notes"].as_array().cloned().unwrap_or_default();
+        notes
+            .iter()
+            .map(|n| format!("{} {}", n["note"].as_str().unwrap_or_default(), n["clause"]))
+            .collect::<Vec<_>>()
+    };
+    let early = r#"c2-early "rtmp/5.2.1/6""#;
+    assert_eq!(sums(&all), [early], "the packets are in no order of time");
+    // One bit of C1, in its digest or in what the digest is over: neither C1 nor the answer to it is signed then.
+    all[2].payload[9] ^= 1;
+    assert_eq!(sums(&all), [r#"c1-word "rtmp/5.2.3/5""#, early, r#"s2-echo "rtmp/5.2.4/2""#]);
+}
+
+#[test]
 fn strict_finds_holes_and_damage_and_nothing_else() {
     let status = |args: &[&str]| inspect(args).status.code();
     let cut = shipped("loc-snaplen96-ffmpeg-publish.pcap");
     assert_eq!((status(&[&cut]), status(&[&cut, "--strict"])), (Some(0), Some(1)));
-    let good = shipped("loc-gst-rtmp2src-play.pcapng");
+    let good = shipped("loc-ffmpeg-publish.pcapng");
     assert_eq!(status(&[&good, "--strict"]), Some(0), "{}", stdout(&inspect(&[&good])));
     let folder = tempfile::tempdir().expect("a folder");
     let whole = std::fs::read(shipped("loc-rtmpe-attempt-rtmpdump.pcapng")).expect("a capture");

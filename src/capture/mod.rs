@@ -11,6 +11,7 @@ pub mod replay;
 pub mod script;
 pub mod secrets;
 pub mod session;
+mod shake;
 pub mod stream;
 pub mod write;
 

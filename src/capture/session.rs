@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::media::Media;
 use super::secrets::{Place, Secrets};
+use super::shake::Shake;
 use super::stream::{Cause, Connection, Direction, Handler, Hole};
 use crate::record::inspect::{self, Both, Inspect};
 use crate::wire::amf0::Value;
@@ -95,6 +96,7 @@ impl Budget {
 #[derive(Default)]
 pub struct State {
     sides: [Side; 2],
+    shake: Shake,
     said: Said,
     secrets: Secrets,
 }
@@ -132,7 +134,7 @@ struct Rtmp {
     unfinished: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Version,
     Hello,
@@ -185,12 +187,26 @@ impl<'w> Sessions<'w> {
 
     /// Reads bytes of a direction that begins as RTMP does.
     fn read(&mut self, state: &mut State, of: &Connection, direction: Direction, time: Time, bytes: &[u8]) {
-        let State { sides, said, secrets } = state;
+        let State { sides, shake, said, secrets } = state;
         let side = &mut sides[direction as usize];
         let at = side.bytes;
         let Some(rtmp) = &mut side.rtmp else { return };
         rtmp.sha256.update(bytes);
-        let mut rest = rtmp.handshake(bytes, &mut |what| self.watch.heard(of, direction, time, what));
+        let mut rest = bytes;
+        if rtmp.phase < Phase::Chunks {
+            rest = rtmp.handshake(bytes, &mut |what| {
+                match what {
+                    Heard::Version(version) => shake.version(direction, version),
+                    Heard::Hello(block) => shake.hello(direction, time, block),
+                    Heard::Answer(block) => shake.answer(direction, time, block),
+                    _ => {}
+                }
+                self.watch.heard(of, direction, time, what);
+            });
+        }
+        if rtmp.phase == Phase::Chunks && !rest.is_empty() {
+            shake.data(direction, time);
+        }
         while rtmp.phase == Phase::Chunks {
             let mut left = rest;
             let event = rtmp.reader.read(&mut left);
@@ -226,8 +242,9 @@ impl<'w> Sessions<'w> {
                 }
             }
         }
-        self.unfinished = self.unfinished - rtmp.unfinished + rtmp.reader.held_bytes();
-        rtmp.unfinished = rtmp.reader.held_bytes();
+        let held = rtmp.reader.held_bytes();
+        self.unfinished = self.unfinished - rtmp.unfinished + held;
+        rtmp.unfinished = held;
         if self.unfinished > MAX_UNFINISHED {
             rtmp.notes.push(remark(
                 direction,
@@ -236,6 +253,18 @@ impl<'w> Sessions<'w> {
                 format!("more than {MAX_UNFINISHED} bytes of unfinished messages"),
             ));
             self.lose(rtmp);
+        }
+        if state.shake.is_whole() {
+            self.lint_handshake(state, of, time);
+        }
+    }
+
+    fn lint_handshake(&mut self, state: &mut State, of: &Connection, time: Time) {
+        for (direction, note) in state.shake.departures() {
+            self.watch.heard(of, direction, time, Heard::Note(note));
+            if let Some(rtmp) = &mut state.sides[direction as usize].rtmp {
+                add_note(&mut rtmp.notes, direction, &note);
+            }
         }
     }
 
@@ -249,6 +278,7 @@ impl<'w> Sessions<'w> {
 
     /// Sums a session up.
     fn session(&mut self, mut state: State, of: &Connection) {
+        self.lint_handshake(&mut state, of, of.last);
         let url = state.said.url(of, (!self.show_secrets).then_some(&mut state.secrets));
         let mut s = inspect::Session {
             stream: of.number,

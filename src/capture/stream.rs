@@ -207,9 +207,7 @@ impl<H: Handler> Streams<H> {
     pub fn segment(&mut self, s: &Segment<'_>) -> Option<u64> {
         let (key, side) = if s.from <= s.to { ((s.from, s.to), 0) } else { ((s.to, s.from), 1) };
         let (number, closes) = match self.flows.get_mut(&key) {
-            Some(flow) if !flow.is_over(side, s) => {
-                flow.take(side, s, &mut self.handler, &mut self.held)
-            }
+            Some(flow) if !flow.is_over(side, s) => flow.take(side, s, &mut self.handler, &mut self.held),
             _ => self.open(key, side, s)?,
         };
         if closes {

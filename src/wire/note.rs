@@ -45,6 +45,17 @@ macro_rules! note_kinds {
 
 // One row a kind: name, clause, sentence. A new departure is a new row.
 note_kinds! {
+    ServerEarly = "s2-data-early", "rtmp/5.2.1/4", "the server sent data before C2 was there (value: by how many microseconds)";
+    EarlyAnswer = "c2-early", "rtmp/5.2.1/6", "C2 was there before S1 (value: by how many microseconds)";
+    ClientEarly = "c2-data-early", "rtmp/5.2.1/7", "the client sent data before S2 was there (value: by how many microseconds)";
+    ServerVersion = "s0-version", "rtmp/5.2.2/1", "S0 is not the version that C0 asks for (value: S0)";
+    ServerWord = "s1-word", "rtmp/5.2.3/1", "the second word of S1 is not zero and S1 is not signed (value: the word)";
+    ServerCopy = "s1-copy", "rtmp/5.2.3/2", "the random bytes of S1 are those of C1 (value: the time of S1)";
+    ClientWord = "c1-word", "rtmp/5.2.3/5", "the second word of C1 is not zero and C1 is not signed (value: the word)";
+    ServerEchoTime = "s2-time", "rtmp/5.2.4/1", "S2 does not begin with the time of C1 (value: its first word)";
+    ServerEcho = "s2-echo", "rtmp/5.2.4/2", "S2 neither repeats the random bytes of C1 nor is signed over its digest (value: the first byte that differs)";
+    ClientEchoTime = "c2-time", "rtmp/5.2.4/4", "C2 does not begin with the time of S1 (value: its first word)";
+    ClientEcho = "c2-echo", "rtmp/5.2.4/5", "C2 neither repeats the random bytes of S1 nor is signed over its digest (value: the first byte that differs)";
     FreshCsidFmt = "fresh-csid-fmt", "rtmp/5.3.1.2.1/1", "the first chunk of a chunk stream is not type 0 (value: its fmt)";
     BackwardDelta = "backward-delta", "rtmp/5.3.1.2.1/2", "a time that steps back was sent as a delta that wraps (value: the delta)";
     ContinuationFmt = "continuation-fmt", "rtmp/5.3.1.2.4/1", "a continuation chunk is not type 3 (value: its fmt)";
