@@ -1,4 +1,4 @@
-//! Skimming: chunks that lie whole in the input and need no judgement without detours, all else in the general way.
+//! Skimming: chunks that need no judgement and whose header lies whole in the input without detours, all else in the general way.
 
 use super::{ChunkReader, Stream, take};
 use crate::wire::chunk::{ChunkError, EXTENDED, Slice, Type3Delta};
@@ -30,7 +30,7 @@ impl ChunkReader {
     }
 
     fn skim_any<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Slice<'a>>, ChunkError> {
-        if let Some(slice) = self.skim_whole(input) {
+        if let Some(slice) = self.skim_plain(input) {
             return Ok(Some(slice));
         }
         let i = match self.current {
@@ -78,24 +78,30 @@ impl ChunkReader {
         Some(Slice { header, at, bytes, last: false })
     }
 
-    /// The next chunk as one slice, when it is plain and whole.
+    /// The next slice, when its chunk is plain.
     #[inline]
-    fn skim_whole<'i>(&mut self, input: &mut &'i [u8]) -> Option<Slice<'i>> {
-        let quick = self.current.is_none()
-            && self.kept.len() == 0
+    fn skim_plain<'i>(&mut self, input: &mut &'i [u8]) -> Option<Slice<'i>> {
+        let quick = self.kept.len() == 0
             && !self.report_chunks
             && self.error.is_none()
             && self.quirks.misread.is_none()
             && self.notes.is_empty();
         let first = *input.first().filter(|_| quick)?;
+        if let Some(i) = self.current {
+            let s = &self.streams[i];
+            return (s.skimmed && self.left > 0 && !is_control(s.type_id))
+                .then(|| self.skim_left(i, 0, input));
+        }
         // Chunk stream ids 0 and 1, the longer forms, are never remembered there.
         let i = self.near[usize::from(first & 0x3F)] as usize;
         let s = self.streams.get(i)?;
         if !s.open {
             return self.skim_first(i, input);
         }
-        let plain = first >= 0xC0 && s.ext.is_none() && s.skimmed;
-        if plain { self.skim_chunk(i, 1, input) } else { None }
+        if first < 0xC0 || s.ext.is_some() || !s.skimmed || is_control(s.type_id) || input.len() < 2 {
+            return None;
+        }
+        Some(self.skim_chunk(i, 1, input))
     }
 
     /// A chunk that begins a message.
@@ -104,12 +110,11 @@ impl ChunkReader {
         let zero = self.quirks.type3_after_type0 == Type3Delta::Zero;
         let s = &mut self.streams[i];
         let first = s.first(input, zero)?;
-        let n = first.len.min(self.chunk_size);
-        let split = n < first.len;
+        let split = first.len > self.chunk_size;
         if s.buf.capacity() > 0
             || first.len > self.limits.message_len
             || split && self.open >= self.limits.open_messages
-            || input.len() < first.size + n as usize
+            || first.len > 0 && input.len() == first.size
         {
             return None;
         }
@@ -118,28 +123,34 @@ impl ChunkReader {
             (timestamp, delta, len, type_id, msid, None);
         (s.open, s.split, s.skimmed) = (true, split, true);
         self.open += usize::from(split);
-        self.skim_chunk(i, size, input)
+        Some(self.skim_chunk(i, size, input))
     }
 
-    /// A chunk of an open message that is skimmed; its header takes `size` bytes.
+    /// A chunk of an open message that is skimmed, as far as it is here; its header takes `size` bytes.
     #[inline]
-    fn skim_chunk<'i>(&mut self, i: usize, size: usize, input: &mut &'i [u8]) -> Option<Slice<'i>> {
+    fn skim_chunk<'i>(&mut self, i: usize, size: usize, input: &mut &'i [u8]) -> Slice<'i> {
         let s = &mut self.streams[i];
-        let n = self.chunk_size.min(s.len - s.taken);
-        if input.len() < size + n as usize || is_control(s.type_id) {
-            return None;
-        }
-        let (header, at) = (s.header(), s.taken);
-        s.taken += n;
-        let last = s.taken == s.len;
+        self.left = self.chunk_size.min(s.len - s.taken);
+        s.taken += self.left;
+        self.chunk_offset = self.offset;
+        self.skim_left(i, size, input)
+    }
+
+    /// What is here of the chunk being read, behind `size` bytes.
+    #[inline]
+    fn skim_left<'i>(&mut self, i: usize, size: usize, input: &mut &'i [u8]) -> Slice<'i> {
+        let s = &mut self.streams[i];
+        let n = (input.len() - size).min(self.left as usize);
+        let (header, at) = (s.header(), s.taken - self.left);
+        self.left -= n as u32;
+        self.offset += (size + n) as u64;
+        self.current = (self.left > 0).then_some(i);
+        let last = self.left == 0 && s.taken == s.len;
         if last {
             self.open -= usize::from(s.split);
             (s.open, s.split, s.skimmed, s.taken) = (false, false, false, 0);
         }
-        self.chunk_offset = self.offset;
-        self.offset += size as u64 + u64::from(n);
-        let bytes = &take(input, size + n as usize)[size..];
-        Some(Slice { header, at, bytes, last })
+        Slice { header, at, bytes: &take(input, size + n)[size..], last }
     }
 }
 
