@@ -10,6 +10,7 @@ type Target = (&'static str, fn(&[u8]));
 
 const TARGETS: &[Target] = &[
     ("amf0", fuzzing::amf0),
+    ("capture", fuzzing::capture),
     ("chunk_split", fuzzing::chunk_split),
     ("scenario_text", fuzzing::scenario_text),
 ];
