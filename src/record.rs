@@ -88,9 +88,32 @@ pub struct Target {
     pub url: String,
     /// Whether it was our own reference server.
     pub embedded: bool,
+    /// The command of `--spawn`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spawned: Option<Spawned>,
     /// What calibration found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<Fingerprint>,
+}
+
+/// A target that we started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Spawned {
+    /// Of its shell, and its process group.
+    pub pid: u32,
+    /// How it ended, where it did so before the run was over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub died: Option<String>,
+    /// The last it wrote, to stdout and stderr alike.
+    pub last_lines: Vec<String>,
+}
+
+impl Target {
+    /// How a target that we started ended, where it did so by itself, and the last it wrote.
+    pub fn death(&self) -> Option<(&str, &[String])> {
+        let spawned = self.spawned.as_ref()?;
+        Some((spawned.died.as_deref()?, &spawned.last_lines))
+    }
 }
 
 /// How a run ended.

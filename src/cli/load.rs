@@ -1,5 +1,6 @@
 //! `load`: publishers and players; latency, start-up time, throughput.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,13 @@ use clap::Args;
 use super::embedded;
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
+use super::spawn::{self, SpawnArgs};
 use super::{Exit, Failure, interrupted};
 use crate::load::media::{Media, Shape};
 use crate::load::plan::{Plan, Stage};
 use crate::load::slo::{self, Slo};
 use crate::load::{self, Beside, Error, Found};
+use crate::net::spawn::Spawned;
 use crate::net::target::Target;
 use crate::record::{self, Outcome};
 use crate::report;
@@ -76,7 +79,9 @@ pub struct LoadArgs {
     /// A run that we were the limit of may pass.
     #[arg(long)]
     allow_limited: bool,
-    /// The target's process: its processor time and memory are recorded too.
+    #[command(flatten)]
+    spawn: SpawnArgs,
+    /// The target's process: the processor time and memory that it and its children take are recorded too. With --spawn: that one.
     #[arg(long, value_name = "PID")]
     watch_pid: Option<u32>,
     /// Show stream keys and passwords.
@@ -172,7 +177,7 @@ fn plan(args: &LoadArgs, shape: Shape) -> Result<Plan, Failure> {
 async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) -> Result<Exit, Failure> {
     let envelope = Envelope::begin("load");
     descriptors(&plan, args.target.is_none())?;
-    let stop = interrupted();
+    let mut stop = std::pin::pin!(interrupted());
     let target = match &args.target {
         Some(target) => target.clone(),
         None => embedded::start()?,
@@ -181,6 +186,7 @@ async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) ->
         return Err(Failure::usage("load does not speak TLS: rtmp:// is expected"));
     }
     let url = target.display(args.show_secrets);
+    let mut spawned = args.spawn.start(&target, &mut stop).await?;
     let mut said = Instant::now();
     let mut on_second = |row: &record::load::Interval| {
         if said.elapsed() >= Duration::from_secs(10) {
@@ -188,9 +194,19 @@ async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) ->
             super::complain(&report::load::second(row));
         }
     };
-    let beside =
-        Beside { pid: args.watch_pid, log: outputs.iter().any(|output| output.format == Format::Hlog) };
-    let found = match load::run(plan, media, &target, beside, stop, &mut on_second).await {
+    let pid = args.watch_pid.or(spawned.as_ref().map(Spawned::pid));
+    let beside = Beside { pid, log: outputs.iter().any(|output| output.format == Format::Hlog) };
+    let stopped = Cell::new(false);
+    let stop = async {
+        tokio::select! {
+            () = stop => stopped.set(true),
+            _ = death(&mut spawned) => {}
+        }
+    };
+    let found = load::run(plan, media, &target, beside, stop, &mut on_second).await;
+    let mask = |text: &str| if args.show_secrets { text.to_owned() } else { target.mask(text) };
+    let spawned = spawn::end(spawned, mask).await;
+    let found = match found {
         Ok(found) => found,
         Err(Error::Resolve(e)) => {
             super::complain(&format!("{url}: {e}"));
@@ -198,21 +214,20 @@ async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) ->
         }
         Err(e @ Error::Internal(_)) => return Err(Failure::internal(e.to_string())),
     };
-    let Found { mut load, stats, log, interrupted } = found;
+    let Found { mut load, stats, log, .. } = found;
     load.slo = slo::with_defaults(&args.slo).iter().map(|slo| slo.judge(&stats)).collect();
-    if !args.show_secrets {
-        for failed in load.sessions.failed_by_phase.values_mut() {
-            failed.sample = target.mask(&failed.sample);
-        }
+    for failed in load.sessions.failed_by_phase.values_mut() {
+        failed.sample = mask(&failed.sample);
     }
-    let (outcome, exit) = verdict(&load, interrupted, args.allow_limited);
+    let died = spawned.as_ref().is_some_and(|spawned| spawned.died.is_some());
+    let (outcome, exit) = verdict(&load, stopped.get(), died, args.allow_limited);
     let mask = |arg: &str| match arg.parse::<Target>() {
         Ok(target) if arg.contains("://") => target.display(args.show_secrets),
         _ => arg.to_owned(),
     };
     let mut record = envelope.end(outcome, envelope::arguments(mask));
-    record.target =
-        Some(record::Target { url: url.clone(), embedded: args.target.is_none(), fingerprint: None });
+    let embedded = args.target.is_none();
+    record.target = Some(record::Target { url: url.clone(), embedded, spawned, fingerprint: None });
     record.load = Some(load);
     for output in outputs {
         let text = match output.format {
@@ -243,8 +258,16 @@ fn descriptors(plan: &Plan, embedded: bool) -> Result<(), Failure> {
     }
 }
 
-fn verdict(load: &record::load::Load, interrupted: bool, allow_limited: bool) -> (Outcome, Exit) {
-    let missed = load.slo.iter().any(|slo| !slo.held);
+/// Ready when the target that we started has ended by itself.
+async fn death(spawned: &mut Option<Spawned>) -> String {
+    match spawned {
+        Some(spawned) => spawned.died().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn verdict(load: &record::load::Load, interrupted: bool, died: bool, allow_limited: bool) -> (Outcome, Exit) {
+    let missed = died || load.slo.iter().any(|slo| !slo.held);
     match load.sessions.started {
         _ if interrupted => (Outcome::Interrupted, Exit::Interrupted),
         0 => (Outcome::Unreachable, Exit::Unreachable),

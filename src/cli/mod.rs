@@ -14,6 +14,7 @@ mod load;
 mod output;
 mod replay;
 mod serve;
+mod spawn;
 mod test;
 mod tls;
 
@@ -58,6 +59,11 @@ impl Failure {
     /// Bad arguments or a bad file.
     pub fn usage(message: impl Into<String>) -> Failure {
         Failure { exit: Exit::Usage, message: message.into() }
+    }
+
+    /// Stopped by the user before there was anything to report.
+    pub fn interrupted(message: impl Into<String>) -> Failure {
+        Failure { exit: Exit::Interrupted, message: message.into() }
     }
 
     /// Our own error.

@@ -215,8 +215,11 @@ fn record(args: &ReplayArgs, envelope: &Envelope, outcome: Outcome, url: &str, r
         _ => arg.to_owned(),
     };
     let mut record = envelope.end(outcome, envelope::arguments(mask));
-    record.target =
-        Some(record::Target { url: url.to_owned(), embedded: args.target.is_none(), fingerprint: None });
+    record.target = Some(record::Target {
+        url: url.to_owned(),
+        embedded: args.target.is_none(),
+        ..record::Target::default()
+    });
     record.replay = Some(replay);
     record
 }

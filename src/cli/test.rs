@@ -12,10 +12,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::embedded;
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
+use super::spawn::{self, SpawnArgs};
 use super::tls::TlsArgs;
 use super::{Exit, Failure, interrupted};
 use crate::capture::write::PcapngWriter;
 use crate::net::conn::Dial;
+use crate::net::spawn::Spawned;
 use crate::net::target::Target;
 use crate::record::{self, Case, Record, Test, Totals};
 use crate::report::{junit, probe, table};
@@ -49,9 +51,8 @@ pub struct TestArgs {
     /// Stop at the first finding.
     #[arg(long)]
     fail_fast: bool,
-    /// Keep trying for so long until the target takes a connection.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    wait_target: Option<Duration>,
+    #[command(flatten)]
+    spawn: SpawnArgs,
     /// For the whole run.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     max_time: Duration,
@@ -156,6 +157,7 @@ async fn judge(
     outputs: &[Output],
 ) -> Result<Exit, Failure> {
     let envelope = Envelope::begin("test");
+    let mut stop = std::pin::pin!(interrupted());
     let target = match &args.target {
         Some(target) => target.clone(),
         None => embedded::start()?,
@@ -164,17 +166,15 @@ async fn judge(
     let url = target.display(args.show_secrets);
     // Two runs at once, or one after another, publish other names.
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    let settings = settings(args, &target, &url, seed);
+    let spawned = args.spawn.start(&target, &mut stop).await?;
+    let settings = settings(args, &target, &url, seed, spawned.as_ref().map(Spawned::pid));
     let dial: Arc<dyn Dial> = Arc::new(target.dialer(CONNECT_TIMEOUT, tls));
-    let mut run = Run { args, envelope, target, url, seed, outputs };
-    if let Some(patience) = args.wait_target {
-        wait_for(&*dial, patience).await;
-    }
+    let mut run = Run { args, envelope, target, url, seed, outputs, spawned: None };
     if args.probe {
         let print = suite::probe(&settings, dial).await;
+        run.over(spawned).await;
         return run.probed(print);
     }
-    let stop = interrupted();
     let mut done = Vec::new();
     let mut progress = Progress::new(suite.list().len() as u64);
     let mut on_result = |outcome: &Outcome| {
@@ -186,6 +186,7 @@ async fn judge(
         () = stop => None,
     };
     progress.end();
+    run.over(spawned).await;
     match result {
         Some(Ok(report)) => run.judged(report.fingerprint, report.outcomes, report.out_of_time, expectations),
         Some(Err(why)) => run.unreachable(&why),
@@ -193,14 +194,14 @@ async fn judge(
     }
 }
 
-fn settings(args: &TestArgs, target: &Target, url: &str, seed: u64) -> Settings {
+fn settings(args: &TestArgs, target: &Target, url: &str, seed: u64, spawned: Option<u32>) -> Settings {
     let shown = if args.target.is_some() { format!(" '{url}'") } else { String::new() };
     Settings {
         app: target.app(),
         tc_url: target.tc_url(),
         prefix: if target.prefix().is_empty() { String::new() } else { format!("{}-", target.prefix()) },
         suffix: target.suffix(),
-        pid: args.pid.or_else(|| args.target.is_none().then(std::process::id)),
+        pid: args.pid.or(spawned).or_else(|| args.target.is_none().then(std::process::id)),
         profile: args.profile.clone(),
         jobs: usize::from(args.jobs),
         fail_fast: args.fail_fast,
@@ -208,14 +209,6 @@ fn settings(args: &TestArgs, target: &Target, url: &str, seed: u64) -> Settings 
         timeout_scale: args.timeout_scale,
         seed,
         repeat: format!("rtmp-bench test{shown} --seed {seed} -s '{{}}'"),
-    }
-}
-
-/// Tries until a connection opens; whether one did is told by what follows.
-async fn wait_for(dial: &dyn Dial, patience: Duration) {
-    let end = tokio::time::Instant::now() + patience;
-    while dial.dial().await.is_err() && tokio::time::Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
@@ -227,9 +220,18 @@ struct Run<'a> {
     url: String,
     seed: u64,
     outputs: &'a [Output],
+    /// What became of the target, where it was started by us.
+    spawned: Option<record::Spawned>,
 }
 
 impl Run<'_> {
+    /// Ends the target, where it was started by us.
+    async fn over(&mut self, spawned: Option<Spawned>) {
+        let secrets = self.args.show_secrets;
+        let mask = |line: &str| if secrets { line.to_owned() } else { self.target.mask(line) };
+        self.spawned = spawn::end(spawned, mask).await;
+    }
+
     fn record(
         &self,
         outcome: record::Outcome,
@@ -242,8 +244,12 @@ impl Run<'_> {
         };
         let mut record = self.envelope.end(outcome, envelope::arguments(mask));
         record.seed = Some(self.seed);
-        record.target =
-            Some(record::Target { url: self.url.clone(), embedded: self.args.target.is_none(), fingerprint });
+        record.target = Some(record::Target {
+            url: self.url.clone(),
+            embedded: self.args.target.is_none(),
+            spawned: self.spawned.clone(),
+            fingerprint,
+        });
         record.test = (!self.args.probe).then(|| Test { totals: Totals::of(&cases), cases });
         record
     }
@@ -301,7 +307,9 @@ impl Run<'_> {
                 humantime::format_duration(self.args.max_time)
             ));
         }
-        let found = !unknown.is_empty() || cases.iter().any(|c| c.finding(self.args.strict).is_some());
+        let died = self.spawned.as_ref().is_some_and(|spawned| spawned.died.is_some());
+        let found =
+            died || !unknown.is_empty() || cases.iter().any(|c| c.finding(self.args.strict).is_some());
         let ran = cases.iter().any(|c| c.verdict != record::Verdict::Skip);
         let outcome = if found { record::Outcome::Found } else { record::Outcome::Clean };
         self.write(&self.record(outcome, Some(print), cases), &outcomes)?;

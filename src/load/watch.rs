@@ -44,7 +44,7 @@ impl Watch {
     pub fn second(&mut self) -> (Option<f64>, Option<f64>) {
         let now = sample(self.pid);
         let last = std::mem::replace(&mut self.last, now);
-        self.rss_bytes = self.rss_bytes.max(self.pid.and_then(rss));
+        self.rss_bytes = self.rss_bytes.max(self.pid.and_then(|pid| sum(&family(pid), rss)));
         between(&last, &now)
     }
 
@@ -68,7 +68,7 @@ fn sample(pid: Option<u32>) -> Sample {
         at: Instant::now(),
         own_ns: clock_ns(ClockId::CLOCK_PROCESS_CPUTIME_ID),
         machine: machine(),
-        watched: pid.and_then(ticks),
+        watched: pid.and_then(|pid| sum(&family(pid), ticks)),
     }
 }
 
@@ -94,12 +94,35 @@ fn machine() -> Option<(u64, u64)> {
     Some((all - ticks.get(3)? - ticks.get(4)?, all))
 }
 
-/// The words of `/proc/PID/stat` behind the name, which may hold spaces.
+/// A process and all that it started and that is still there.
+fn family(pid: u32) -> Vec<u32> {
+    let mut family = vec![pid];
+    let mut at = 0;
+    while let Some(parent) = family.get(at).copied() {
+        at += 1;
+        let tasks = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten();
+        for task in tasks.filter_map(Result::ok) {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            let pids = children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok());
+            let new: Vec<u32> = pids.filter(|pid| !family.contains(pid)).collect();
+            family.extend(new);
+        }
+    }
+    family
+}
+
+/// Absent where the first, which started the others, has gone.
+fn sum(family: &[u32], of: impl Fn(u32) -> Option<u64>) -> Option<u64> {
+    let (first, rest) = family.split_first()?;
+    Some(of(*first)? + rest.iter().filter_map(|pid| of(*pid)).sum::<u64>())
+}
+
+/// Processor time of itself and of children that it has buried: the words of `/proc/PID/stat` behind the name, which may hold spaces.
 fn ticks(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut words = text[text.rfind(')')? + 1..].split_whitespace().skip(11);
     let mut next = || words.next()?.parse::<u64>().ok();
-    Some(next()? + next()?)
+    Some(next()? + next()? + next()? + next()?)
 }
 
 fn rss(pid: u32) -> Option<u64> {

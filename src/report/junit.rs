@@ -2,7 +2,7 @@
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use crate::record::{Case, Record, Verdict};
+use crate::record::{Case, Record, Target, Verdict};
 
 /// The XML document. Findings are failures, skipped cases are skipped; a verdict that was expected is a success with a note.
 pub fn test(record: &Record, strict: bool) -> String {
@@ -11,6 +11,14 @@ pub fn test(record: &Record, strict: bool) -> String {
     for chunk in cases.chunk_by(|a, b| folder(&a.id) == folder(&b.id)) {
         let mut suite = TestSuite::new(folder(&chunk[0].id));
         suite.add_test_cases(chunk.iter().map(|case| test_case(case, strict)));
+        report.add_test_suite(suite);
+    }
+    if let Some((died, lines)) = record.target.as_ref().and_then(Target::death) {
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+        status.set_type("died").set_message(format!("the target ended by itself: {died}"));
+        status.set_description(lines.join("\n"));
+        let mut suite = TestSuite::new("target");
+        suite.add_test_case(TestCase::new("stays up", status));
         report.add_test_suite(suite);
     }
     report.to_string().unwrap_or_default()

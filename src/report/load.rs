@@ -24,6 +24,9 @@ pub fn screen(record: &Record) -> String {
     for slo in &load.slo {
         promise(&mut out, slo);
     }
+    if let Some(target) = &record.target {
+        super::death(&mut out, target);
+    }
     out
 }
 

@@ -6,3 +6,16 @@ pub mod load;
 pub mod probe;
 pub mod replay;
 pub mod table;
+
+use std::fmt::Write;
+
+use crate::record::Target;
+
+/// A target that we started and that ended by itself: how, and the last it wrote.
+fn death(out: &mut String, target: &Target) {
+    let Some((died, lines)) = target.death() else { return };
+    let _ = writeln!(out, "\nthe target ended by itself during the run: {died}");
+    for line in lines {
+        let _ = writeln!(out, "  | {line}");
+    }
+}

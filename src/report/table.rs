@@ -35,6 +35,9 @@ pub fn test(record: &Record, look: Look) -> String {
         finding(&mut out, case, look);
     }
     totals(&mut out, record, test, found.len());
+    if let Some(target) = &record.target {
+        super::death(&mut out, target);
+    }
     out
 }
 
