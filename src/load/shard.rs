@@ -14,11 +14,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep_until};
 
+use super::media::Kind;
 use super::plan::{Job, Role};
 use super::stats::{Metric, Stats};
 use super::track::Receiver;
 use super::wheel::Wheel;
 use super::{Run, clock_ns, worker};
+use crate::wire::chunk::MessageHeader;
 
 /// Bytes of the one buffer that all its sessions read into.
 const BUFFER: usize = 64 << 10;
@@ -49,6 +51,8 @@ pub struct Shard {
     pub run: Arc<Run>,
     pub buffer: RefCell<Vec<u8>>,
     pub control: RefCell<Vec<u8>>,
+    /// Chunk headers of the frame that is being written.
+    pub heads: RefCell<Vec<u8>>,
     pub stats: RefCell<Stats>,
     pub up: Cell<u64>,
     pub players: RefCell<HashMap<u32, Rc<RefCell<Receiver>>>>,
@@ -81,6 +85,7 @@ pub async fn drive(run: Arc<Run>, jobs: Vec<Job>, reports: UnboundedSender<Repor
         run,
         buffer: RefCell::new(vec![0; BUFFER]),
         control: RefCell::new(nix::cmsg_space!(nix::sys::time::TimeSpec)),
+        heads: RefCell::default(),
         stats: RefCell::default(),
         up: Cell::new(0),
         players: RefCell::default(),
@@ -178,6 +183,20 @@ impl Shard {
             oldest_us: oldest.map(|planned| now.saturating_sub(planned) / 1000),
             kernel: !self.unstamped.get(),
         });
+    }
+
+    /// Gives a player's audio and video to its account.
+    pub fn message(
+        &self,
+        to: Option<&Rc<RefCell<Receiver>>>,
+        at: u64,
+        header: MessageHeader,
+        payload: &[u8],
+    ) {
+        if let (Some(kind), Some(receiver)) = (Kind::of(header.type_id), to) {
+            let mut stats = self.stats.borrow_mut();
+            receiver.borrow_mut().take(&self.run, &mut stats, at, kind, header.type_id, payload);
+        }
     }
 
     /// When bytes came, by the kernel's stamp of them if there is one that can be believed.

@@ -18,8 +18,7 @@ use super::stats::{Metric, Phase};
 use super::track::Receiver;
 use super::{DRAIN, Run, Slot};
 use crate::wire::chunk::Limits;
-use crate::wire::message::Message;
-use crate::wire::session::{Config, Event, Fields, Goal, Refusal, Session};
+use crate::wire::session::{Config, Event, Fields, Goal, Heads, Refusal, Session, Skimmed};
 use crate::wire::time::Time;
 
 /// What each phase before media may take.
@@ -110,6 +109,30 @@ impl Slot {
     }
 }
 
+/// A payload in chunks: `first` stands before the first one and `other` before each other.
+fn chunked<'a>(
+    first: &'a [u8],
+    other: &'a [u8],
+    chunk_size: usize,
+    payload: [&'a [u8]; 3],
+) -> Vec<IoSlice<'a>> {
+    let mut slices = vec![IoSlice::new(first)];
+    let mut room = chunk_size;
+    for mut part in payload {
+        while !part.is_empty() {
+            if room == 0 {
+                slices.push(IoSlice::new(other));
+                room = chunk_size;
+            }
+            let piece;
+            (piece, part) = part.split_at(part.len().min(room));
+            room -= piece.len();
+            slices.push(IoSlice::new(piece));
+        }
+    }
+    slices
+}
+
 /// What follows from an event.
 enum Step {
     On,
@@ -134,15 +157,20 @@ struct Worker {
     blocked: bool,
     moved: u64,
     unblocked: u64,
-    /// The next frame of each kind, at a publisher.
+    /// The next frame of each kind, at a publisher, and when it is due.
     next: [u32; 2],
+    due: [u64; 2],
     receiver: Option<Rc<RefCell<Receiver>>>,
     /// It publishes or plays.
     up: bool,
+    /// What comes is only skimmed.
+    skims: bool,
     /// When it is woken at the latest.
     armed: u64,
     /// When a player that sweeps reads next.
     next_read: Option<u64>,
+    /// The last read may not have got all.
+    filled: bool,
 }
 
 impl Worker {
@@ -181,10 +209,13 @@ impl Worker {
             moved: 0,
             unblocked: 0,
             next: [0; 2],
+            due: [u64::MAX; 2],
             receiver: None,
             up: false,
+            skims: false,
             armed: u64::MAX,
             next_read: None,
+            filled: false,
         };
         let now = worker.now();
         worker.pass(Metric::Tcp, Phase::Handshake, now);
@@ -227,25 +258,31 @@ impl Worker {
 
     /// Reads what there is and writes on time, until all is done.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let mut at = None;
         for _ in 0..READS {
             self.flush(cx)?;
-            if self.finished(self.now())? {
+            let Poll::Ready(now) = self.receive(cx)? else {
+                let now = at.unwrap_or_else(|| self.now());
+                self.publish(cx, now)?;
+                if self.finished(now)? {
+                    return Poll::Ready(Ok(()));
+                }
+                self.arm(cx.waker(), now);
+                return Poll::Pending;
+            };
+            if self.finished(now)? {
                 return Poll::Ready(Ok(()));
             }
-            if self.receive(cx)?.is_pending() {
-                self.publish(cx)?;
-                self.arm(cx.waker());
-                return Poll::Pending;
-            }
+            at = Some(now);
         }
-        self.publish(cx)?;
+        // Others have their turn.
+        self.publish(cx, self.now())?;
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
     /// Sees to it that it is woken when something is due.
-    fn arm(&mut self, waker: &Waker) {
-        let now = self.now();
+    fn arm(&mut self, waker: &Waker, now: u64) {
         let at = self.wake(now);
         if at < self.armed || self.armed <= now {
             self.armed = at;
@@ -264,22 +301,24 @@ impl Worker {
         let end = if now < until { until } else { now + LOOK_NS };
         let stuck = if self.blocked { self.moved + STUCK_NS } else { u64::MAX };
         let first = if self.phase == Phase::FirstFrame { phase } else { u64::MAX };
-        let sends = self.publisher.filter(|_| self.publishes() && self.out.is_empty());
-        let due = sends.map(|publisher| self.due(publisher).1).filter(|due| *due < until);
-        end.min(stuck).min(first).min(next_read).min(due.unwrap_or(u64::MAX))
+        let due = self.due().1;
+        let due = if due < until && self.out.is_empty() { due } else { u64::MAX };
+        end.min(stuck).min(first).min(next_read).min(due)
     }
 
-    /// The next frame and its planned instant.
-    fn due(&self, publisher: u32) -> (Kind, u64) {
-        let at = |kind: Kind| self.run().planned_ns(publisher, kind, self.next[kind as usize]);
-        let (video, audio) = (at(Kind::Video), at(Kind::Audio));
+    /// The next frame and its planned instant; players have none.
+    fn due(&self) -> (Kind, u64) {
+        let [video, audio] = self.due;
         if audio < video { (Kind::Audio, audio) } else { (Kind::Video, video) }
     }
 
     /// Writes what the session has to say and what is left.
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        let said = self.session.output();
-        self.out.extend_from_slice(&said);
+        if !self.session.is_silent() {
+            self.out.extend_from_slice(&self.session.output());
+        } else if self.out.is_empty() {
+            return Ok(());
+        }
         while self.written < self.out.len() {
             let Some(link) = &mut self.link else { break };
             match link.poll_write(cx, &[IoSlice::new(&self.out[self.written..])]) {
@@ -333,89 +372,129 @@ impl Worker {
             Some(receiver) => receiver.borrow().complete(self.run(), until, now < until + STRAGGLERS_NS),
             None => {
                 self.out.is_empty()
-                    && self.caught_up(until)
+                    && self.due().1 >= until
                     && self.run().playing.load(Ordering::Relaxed) == 0
             }
         })
     }
 
-    fn caught_up(&self, until: u64) -> bool {
-        self.publisher.is_none_or(|publisher| self.due(publisher).1 >= until)
-    }
-
     /// Sends the frames whose time has come, as long as the socket takes them.
-    fn publish(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        let Some(publisher) = self.publisher.filter(|_| self.up && self.publishes()) else { return Ok(()) };
+    fn publish(&mut self, cx: &mut Context<'_>, mut now: u64) -> Result<(), Failure> {
         let until = self.until();
         loop {
-            let (kind, due) = self.due(publisher);
-            let now = self.now();
+            let (kind, due) = self.due();
             if due > now || due >= until || !self.out.is_empty() {
                 return Ok(());
             }
-            // What the target's refusal to take bytes delayed is not our lateness.
-            self.shard.stats.borrow_mut().record_ns(Metric::Lag, due.max(self.unblocked), now);
-            self.shard.stats.borrow_mut().counts.sent += 1;
-            self.frame(publisher, kind, due, now);
-            self.flush(cx)?;
+            {
+                // What the target's refusal to take bytes delayed is not our lateness.
+                let mut stats = self.shard.stats.borrow_mut();
+                stats.record_ns(Metric::Lag, due.max(self.unblocked), now);
+                stats.counts.sent += 1;
+            }
+            self.frame(cx, kind, due, now)?;
+            now = self.now();
         }
     }
 
-    fn frame(&mut self, publisher: u32, kind: Kind, due: u64, now: u64) {
+    /// Sends the next frame of this kind.
+    fn frame(&mut self, cx: &mut Context<'_>, kind: Kind, due: u64, now: u64) -> Result<(), Failure> {
         let seq = self.next[kind as usize];
-        self.next[kind as usize] += 1;
+        self.plan_next(kind, seq + 1);
+        let shard = self.shard.clone();
+        let (media, publisher) = (&shard.run.media, self.publisher.unwrap_or_default());
         let late_us = u32::try_from((now - due) / 1000).unwrap_or(u32::MAX);
-        let stamp = Stamp { run: self.run().id, publisher, seq, planned_ns: due, late_us };
-        let media = &self.shard.run.media;
-        let Some(frame) = media.frame(kind, seq) else { return };
-        let payload = frame.stamped(&stamp);
-        let message = match kind {
-            Kind::Video => Message::Video(payload),
-            Kind::Audio => Message::Audio(payload),
+        let stamp = Stamp { run: shard.run.id, publisher, seq, planned_ns: due, late_us };
+        let (Some(frame), timestamp) = (media.frame(kind, seq), media.timestamp(kind, seq)) else {
+            return Ok(());
         };
-        let fields = Fields { timestamp: Some(media.timestamp(kind, seq)), ..Fields::default() };
-        for message in media.ahead(kind, seq).iter().chain([&message]) {
-            self.session.send(message, fields);
+        for message in media.ahead(kind, seq) {
+            self.session.send(message, Fields { timestamp: Some(timestamp), ..Fields::default() });
+        }
+        self.flush(cx)?;
+        let mut heads = shard.heads.borrow_mut();
+        heads.clear();
+        let Heads { first, chunk_size } =
+            self.session.head(&mut heads, kind.type_id(), timestamp, frame.len() as u32);
+        let (first, other) = heads.split_at(first);
+        let stamp = frame.stamp(&stamp);
+        let [before, after] = [frame.before(), frame.after()];
+        let stamp: &[u8] = stamp.as_ref().map_or(&[], |bytes| bytes);
+        if frame.len() <= chunk_size {
+            self.write(cx, &[first, before, stamp, after].map(IoSlice::new))
+        } else {
+            self.write(cx, &chunked(first, other, chunk_size, [before, stamp, after]))
         }
     }
 
-    /// Reads once, if there is something and its time has come.
-    fn receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
-        if self.up && self.next_read.is_none() {
-            self.begin_sweeps()?;
+    fn plan_next(&mut self, kind: Kind, seq: u32) {
+        let publisher = self.publisher.unwrap_or_default();
+        self.next[kind as usize] = seq;
+        self.due[kind as usize] = self.run().planned_ns(publisher, kind, seq);
+    }
+
+    /// Writes all of it: what is not taken at once is kept for later.
+    fn write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Result<(), Failure> {
+        let mut taken = 0;
+        if let (true, Some(link)) = (self.out.is_empty(), &mut self.link) {
+            match link.poll_write(cx, slices) {
+                Poll::Ready(Ok(n)) => taken = n,
+                Poll::Ready(Err(e)) => return self.fail(e.to_string()),
+                Poll::Pending => {}
+            }
         }
-        let due = self.next_read;
+        self.shard.stats.borrow_mut().counts.bytes_sent += taken as u64;
+        for slice in slices {
+            let skipped = taken.min(slice.len());
+            self.out.extend_from_slice(&slice[skipped..]);
+            taken -= skipped;
+        }
+        // Sees to it that it is told when more can be written.
+        self.flush(cx)
+    }
+
+    /// Reads once, if there is something and its time has come; when it was read.
+    fn receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<u64>, Failure> {
+        let Some(due) = self.next_read else { return self.read(cx) };
+        let now = self.now();
+        if now < due {
+            return Ok(Poll::Pending);
+        }
+        self.shard.stats.borrow_mut().record_ns(Metric::Lag, due, now);
         // Nobody is to be woken by what comes between two sweeps.
         let mut idle = Context::from_waker(Waker::noop());
-        let (cx, before) = match due {
-            Some(due) if self.now() < due => return Ok(Poll::Pending),
-            Some(due) => (&mut idle, due),
-            None => (cx, 0),
-        };
+        while self.read(&mut idle)?.is_ready() && self.filled {}
+        self.next_read = self.next_sweep(self.now());
+        Ok(Poll::Pending)
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<Poll<u64>, Failure> {
         let shard = self.shard.clone();
         let mut buffer = shard.buffer.borrow_mut();
         let Some(link) = &mut self.link else { return Ok(Poll::Pending) };
         let got = match link.poll_read(cx, &mut buffer, &mut shard.control.borrow_mut()) {
             Poll::Ready(Ok(got)) if got.bytes == 0 => return self.fail("closed by the target"),
-            Poll::Ready(Ok(got)) => Some(got),
+            Poll::Ready(Ok(got)) => got,
             Poll::Ready(Err(e)) => return self.fail(e.to_string()),
-            Poll::Pending => None,
+            Poll::Pending => return Ok(Poll::Pending),
         };
         let now = self.now();
-        if let Some(got) = got {
-            let told = due.is_none() && !self.publishes();
-            let at = if told { shard.receipt(got.stamp, now) } else { now };
-            let lag_from = if told { at } else { before.max(self.since) };
-            if told && at < now || due.is_some() {
-                shard.stats.borrow_mut().record_ns(Metric::Lag, lag_from, now);
-            }
-            self.take(&buffer[..got.bytes], at)?;
-            if due.is_none() || got.bytes == buffer.len() {
-                return Ok(Poll::Ready(()));
+        let at = if self.stamped() { shard.receipt(got.stamp, now) } else { now };
+        {
+            let mut stats = shard.stats.borrow_mut();
+            stats.counts.bytes_received += got.bytes as u64;
+            if at < now {
+                stats.record_ns(Metric::Lag, at, now);
             }
         }
-        self.next_read = due.and_then(|_| self.next_sweep(now));
-        Ok(Poll::Pending)
+        self.filled = got.bytes == buffer.len();
+        self.take(&buffer[..got.bytes], at)?;
+        Ok(Poll::Ready(now))
+    }
+
+    /// Whether the kernel's stamps tell when something came.
+    fn stamped(&self) -> bool {
+        !self.publishes() && self.run().plan.tick.is_none()
     }
 
     /// Players that are up read when the tick comes round, if so asked: all of a process together.
@@ -436,23 +515,11 @@ impl Worker {
 
     /// Takes bytes that came at this instant.
     fn take(&mut self, mut bytes: &[u8], at: u64) -> Result<(), Failure> {
-        self.shard.stats.borrow_mut().counts.bytes_received += bytes.len() as u64;
-        let time = self.time(at);
-        loop {
+        while !self.skims {
             let mut rest = bytes;
-            let step = match self.session.read(time, &mut rest) {
+            let step = match self.session.read(self.time(at), &mut rest) {
                 Ok(Some(Event::Message(header, payload))) => {
-                    if let (Some(kind), Some(receiver)) = (Kind::of(header.type_id), &self.receiver) {
-                        let mut stats = self.shard.stats.borrow_mut();
-                        receiver.borrow_mut().take(
-                            &self.shard.run,
-                            &mut stats,
-                            at,
-                            kind,
-                            header.type_id,
-                            payload,
-                        );
-                    }
+                    self.shard.message(self.receiver.as_ref(), at, header, payload);
                     Step::On
                 }
                 Ok(Some(Event::Reached(goal))) => Step::Reached(goal),
@@ -465,9 +532,14 @@ impl Worker {
             bytes = &bytes[bytes.len() - rest.len()..];
             match step {
                 Step::On => {}
-                Step::Reached(goal) => self.reached(goal, at),
+                Step::Reached(goal) => self.reached(goal, at)?,
                 Step::Fail(why) => return self.fail(why),
             }
+            // A message that is half read is read to its end.
+            self.skims = self.up && self.session.held_bytes() == 0;
+        }
+        if self.skims {
+            self.skim(bytes, at)?;
         }
         let came = |receiver: &Rc<RefCell<Receiver>>| receiver.borrow().last_ns().is_some();
         if self.phase == Phase::FirstFrame && self.receiver.as_ref().is_some_and(came) {
@@ -476,7 +548,22 @@ impl Worker {
         Ok(())
     }
 
-    fn reached(&mut self, goal: Goal, at: u64) {
+    /// The same when only media and what asks for an answer matter.
+    fn skim(&mut self, mut bytes: &[u8], at: u64) -> Result<(), Failure> {
+        let time = self.time(at);
+        loop {
+            match self.session.skim(time, &mut bytes) {
+                Ok(Some(Skimmed::Message(header, payload))) => {
+                    self.shard.message(self.receiver.as_ref(), at, header, payload);
+                }
+                Ok(Some(Skimmed::Part)) => {}
+                Ok(None) => return Ok(()),
+                Err(e) => return self.fail(e.to_string()),
+            }
+        }
+    }
+
+    fn reached(&mut self, goal: Goal, at: u64) -> Result<(), Failure> {
         match goal {
             Goal::Open => {}
             Goal::Handshaken => self.pass(Metric::Handshake, Phase::Connect, at),
@@ -499,12 +586,15 @@ impl Worker {
                     let slot = &self.shard.run.slots[publisher as usize];
                     slot.began_ns.store(self.now(), Ordering::Release);
                 }
+                Kind::ALL.into_iter().for_each(|kind| self.plan_next(kind, 0));
             }
             Goal::Playing => {
                 self.pass(Metric::PlayStart, Phase::FirstFrame, at);
                 self.begin();
+                self.begin_sweeps()?;
             }
         }
+        Ok(())
     }
 
     fn begin(&mut self) {
@@ -531,6 +621,33 @@ impl Worker {
         match result {
             Ok(()) => stats.counts.ended += 1,
             Err((phase, why)) => stats.fail(phase, why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_are_cut_into_chunks_wherever_their_parts_end() {
+        let whole: Vec<u8> = (0..40).collect();
+        for chunk_size in 1..45 {
+            for (one, two) in [(0, 0), (0, 10), (5, 10), (10, 40), (40, 40)] {
+                let slices = chunked(
+                    &[200],
+                    &[201, 202],
+                    chunk_size,
+                    [&whole[..one], &whole[one..two], &whole[two..]],
+                );
+                let mut want = vec![200];
+                for (i, chunk) in whole.chunks(chunk_size).enumerate() {
+                    want.extend_from_slice(if i == 0 { &[] } else { &[201, 202] });
+                    want.extend_from_slice(chunk);
+                }
+                let got: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+                assert_eq!(got, want, "{chunk_size} {one} {two}");
+            }
         }
     }
 }

@@ -15,10 +15,13 @@ use super::time::Time;
 
 mod client;
 mod flow;
+mod quick;
 
 use client::Pursuit;
 pub use client::start_answered;
 use flow::Flow;
+use quick::Gathering;
+pub use quick::{Heads, Skimmed};
 
 /// Bytes of the handshake in each direction (rtmp 5.2).
 pub const HANDSHAKE_LEN: u64 = 1 + 2 * BLOCK_LEN as u64;
@@ -189,6 +192,8 @@ struct Core {
     pursuit: Pursuit,
     announced: bool,
     pending: VecDeque<Pending>,
+    /// Messages in pieces, while there are some.
+    gathering: Option<Box<Gathering>>,
     failed: Option<Error>,
 }
 
@@ -385,6 +390,7 @@ impl Core {
             pursuit: Pursuit::default(),
             announced: false,
             pending: VecDeque::new(),
+            gathering: None,
             failed: None,
         }
     }

@@ -34,6 +34,14 @@ impl Kind {
     /// Both.
     pub const ALL: [Kind; 2] = [Kind::Video, Kind::Audio];
 
+    /// Its message type.
+    pub fn type_id(self) -> u8 {
+        match self {
+            Kind::Video => type_id::VIDEO,
+            Kind::Audio => type_id::AUDIO,
+        }
+    }
+
     /// Which kind a message type is.
     pub fn of(type_id: u8) -> Option<Kind> {
         match type_id {

@@ -1,7 +1,5 @@
 //! The writer of good peers.
 
-use std::collections::HashMap;
-
 use super::raw::{basic_header, be24};
 use super::{DEFAULT_CHUNK_SIZE, EXTENDED, Fmt, MAX_MESSAGE_LEN, MessageHeader, Miswrite, chunk_size_of};
 use crate::wire::message::type_id;
@@ -10,7 +8,8 @@ use crate::wire::message::type_id;
 #[derive(Debug, Clone)]
 pub struct ChunkWriter {
     chunk_size: u32,
-    streams: HashMap<u32, Sent>,
+    /// By chunk stream id.
+    streams: Vec<Sent>,
     miswrite: Option<Miswrite>,
 }
 
@@ -27,7 +26,7 @@ struct Sent {
 
 impl Default for ChunkWriter {
     fn default() -> ChunkWriter {
-        ChunkWriter { chunk_size: DEFAULT_CHUNK_SIZE, streams: HashMap::new(), miswrite: None }
+        ChunkWriter { chunk_size: DEFAULT_CHUNK_SIZE, streams: Vec::new(), miswrite: None }
     }
 }
 
@@ -47,14 +46,39 @@ impl ChunkWriter {
     /// state, else type 0 is written). A Set Chunk Size message takes effect right after itself.
     pub fn write(&mut self, out: &mut Vec<u8>, header: MessageHeader, payload: &[u8], fmt: Option<Fmt>) {
         let payload = &payload[..payload.len().min(MAX_MESSAGE_LEN as usize)];
-        let mut header = MessageHeader { len: payload.len() as u32, ..header };
+        let header = MessageHeader { len: payload.len() as u32, ..header };
+        let (fmt, sent) = self.begin(header, fmt);
+        self.chunks(out, fmt, &sent, payload);
+        if header.type_id == type_id::SET_CHUNK_SIZE {
+            self.chunk_size = chunk_size_of(payload).unwrap_or(self.chunk_size);
+        }
+    }
+
+    /// Appends what stands before the first chunk of the message and, where there are more, what stands before each other; bytes of the
+    /// first. Here `header.len` is heeded: the caller writes as many bytes of payload. Not for Set Chunk Size.
+    pub fn head(&mut self, out: &mut Vec<u8>, header: MessageHeader) -> usize {
+        let header = MessageHeader { len: header.len.min(MAX_MESSAGE_LEN), ..header };
+        let (fmt, sent) = self.begin(header, None);
+        let before = out.len();
+        let [first, other] = self.heads(fmt, &sent);
+        first.write(out);
+        let len = out.len() - before;
+        if header.len > self.chunk_size {
+            other.write(out);
+        }
+        len
+    }
+
+    /// Takes note of the message; the type of its first chunk.
+    fn begin(&mut self, mut header: MessageHeader, fmt: Option<Fmt>) -> (Fmt, Sent) {
         let media = matches!(header.type_id, type_id::AUDIO | type_id::VIDEO);
         match self.miswrite {
             Some(Miswrite::LongBasicHeader) if media => header.csid = 64 + header.csid % 200,
             Some(Miswrite::MediaOnCsid2) if media => header.csid = 2,
             _ => {}
         }
-        let before = self.streams.get(&header.csid);
+        let place = self.streams.binary_search_by_key(&header.csid, |sent| sent.header.csid);
+        let before = place.ok().map(|place| &self.streams[place]);
         let fmt = match (before, fmt) {
             (None, _) if self.miswrite == Some(Miswrite::FreshType1) => Fmt::Type1,
             (None, _) => Fmt::Type0,
@@ -65,34 +89,57 @@ impl ChunkWriter {
             (Some(sent), Some(fmt)) => sent.allows(fmt, &header),
         };
         let sent = Sent::after(before, fmt, header);
-        self.streams.insert(header.csid, sent);
-        self.chunks(out, fmt, &sent, payload);
-        if header.type_id == type_id::SET_CHUNK_SIZE {
-            self.chunk_size = chunk_size_of(payload).unwrap_or(self.chunk_size);
+        match place {
+            Ok(place) => self.streams[place] = sent,
+            Err(place) => self.streams.insert(place, sent),
         }
+        (fmt, sent)
+    }
+
+    /// What stands before the first chunk, and before each other.
+    fn heads(&self, fmt: Fmt, sent: &Sent) -> [Head; 2] {
+        let basic_len = self.miswrite.and_then(|miswrite| miswrite.basic_len(sent.header.csid));
+        let mut first = Head { fmt, sent: *sent, basic_len };
+        if let Some(miswrite) = self.miswrite {
+            (first.sent.delta, first.sent.ext) =
+                miswrite.time(fmt, sent.header.timestamp, sent.delta, sent.ext);
+        }
+        // rtmp 5.3.1.2.4: continuations SHOULD be type 3
+        let mut other = Head { fmt: Fmt::Type3, ..first };
+        if let Some(miswrite) = self.miswrite {
+            (other.fmt, other.sent.header.csid, other.sent.ext) =
+                miswrite.continuation(&sent.header, other.sent.ext);
+        }
+        [first, other]
     }
 
     fn chunks(&self, out: &mut Vec<u8>, fmt: Fmt, sent: &Sent, payload: &[u8]) {
         let size = self.chunk_size as usize;
         out.reserve(payload.len() + 18 + payload.len() / size * 7);
-        let (first, mut rest) = payload.split_at(payload.len().min(size));
-        let mut sent = *sent;
-        if let Some(miswrite) = self.miswrite {
-            (sent.delta, sent.ext) = miswrite.time(fmt, sent.header.timestamp, sent.delta, sent.ext);
-        }
-        let basic_len = self.miswrite.and_then(|miswrite| miswrite.basic_len(sent.header.csid));
-        sent.write(out, fmt, basic_len);
-        out.extend_from_slice(first);
-        let mut fmt = Fmt::Type3; // rtmp 5.3.1.2.4: continuations SHOULD be type 3
-        if let Some(miswrite) = self.miswrite {
-            (fmt, sent.header.csid, sent.ext) = miswrite.continuation(&sent.header, sent.ext);
-        }
+        let [first, other] = self.heads(fmt, sent);
+        let (chunk, mut rest) = payload.split_at(payload.len().min(size));
+        first.write(out);
+        out.extend_from_slice(chunk);
         while !rest.is_empty() {
             let chunk;
             (chunk, rest) = rest.split_at(rest.len().min(size));
-            sent.write(out, fmt, basic_len);
+            other.write(out);
             out.extend_from_slice(chunk);
         }
+    }
+}
+
+/// What stands before a chunk.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    fmt: Fmt,
+    sent: Sent,
+    basic_len: Option<u8>,
+}
+
+impl Head {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.sent.write(out, self.fmt, self.basic_len);
     }
 }
 
