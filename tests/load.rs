@@ -285,7 +285,7 @@ fn mistakes_are_told_before_anything_is_sent() {
         ),
         (&["--slo", "frame.p99 < 1"], "column 13"),
         (&["--publishers", "0"], "--play"),
-        (&["--bitrate", "20k"], "--bitrate: 20000 bit/s is too little"),
+        (&["--bitrate", "20k"], "--bitrate: 20000 bit/s are too little for 30 frames"),
         (&["--stage", "10s"], "TIME:PLAYERS"),
         (&["-o", "junit"], "no output format 'junit'"),
     ] {

@@ -363,6 +363,44 @@ fn enhanced_av1_is_stamped_and_decodes_as_before() {
     assert_eq!(streams[0], streams[1]);
 }
 
+/// A run of media made here, with one player.
+fn made(args: &[&str]) -> Value {
+    let args =
+        [&["load", "--ramp", "0s", "--hold", "2s", "--players", "1", "--allow-limited"], args].concat();
+    let output = Command::new(BINARY).args(args).args(["-o", "json"]).output().expect("the program runs");
+    let record: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    assert_eq!(output.status.code(), Some(0), "{record}");
+    record["load"].clone()
+}
+
+#[test]
+fn audio_is_as_much_as_was_asked_for() {
+    // 43 frames of audio a second and 30 of video, less what a join misses.
+    for (args, per_second, key) in [
+        (&["--audio", "none"][..], 20..=30, true),
+        (&["--fps", "0", "--audio", "96k"], 30..=44, false),
+        (&["--fps", "0"], 30..=44, false),
+        (&["--audio", "128k"], 55..=74, true),
+    ] {
+        let load = made(args);
+        let expected = frames(&load, "expected");
+        assert!(per_second.contains(&(expected / 2)) && frames(&load, "lost") == 0, "{args:?}: {load}");
+        assert_eq!(load["latency"].get("first_keyframe").is_some(), key, "{args:?}");
+    }
+    assert_eq!(made(&["--audio", "128k"])["plan"]["audio_bps"], 128_000);
+    for (args, want) in [
+        (&["--fps", "0", "--audio", "none"][..], "nothing to send"),
+        (&["--audio", "20k"], "20000 bit/s are too little for audio"),
+        (&["--audio", "1M"], "expected none, or bit/s from 10k to 256k"),
+        (&["--audio", "64k", "--media", "x.flv"], "cannot be used with"),
+    ] {
+        let output = Command::new(BINARY).arg("load").args(args).output().expect("the program runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(want), "{args:?}: {said}");
+    }
+}
+
 #[test]
 fn files_that_cannot_be_sent_are_told_before_anything_is() {
     let dir = tempfile::tempdir().expect("a folder");

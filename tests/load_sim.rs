@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep};
 
 const SECOND: Duration = Duration::from_secs(1);
-const SHAPE: Shape = Shape { bitrate_bps: 300_000, fps: 30, gop: 30 };
+const SHAPE: Shape = Shape::new(300_000, 30, 30);
 
 /// So many publishers, and stages of whole seconds.
 fn plan(publishers: u32, stages: &[(u32, u32)]) -> Plan {

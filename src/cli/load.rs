@@ -11,7 +11,7 @@ use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
 use super::spawn::{self, SpawnArgs};
 use super::{Exit, Failure, interrupted};
-use crate::load::media::{Media, Shape};
+use crate::load::media::{Media, Shape, TooLittle};
 use crate::load::plan::{Plan, Stage};
 use crate::load::slo::{self, Slo};
 use crate::load::{self, Beside, Error, Found};
@@ -49,14 +49,17 @@ pub struct LoadArgs {
     /// What a publisher sends, in bit/s: 800k, 2.5M.
     #[arg(long, value_name = "RATE", default_value = "1M", value_parser = bitrate)]
     bitrate: u64,
-    /// Video frames a second.
-    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=240))]
+    /// Video frames a second; 0: audio alone, at the rate of --audio.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=240))]
     fps: u32,
     /// From key frame to key frame.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     gop: Duration,
+    /// How much of --bitrate is audio, silent AAC filled up to the rate, or none: 96k. By default 64k, or a third of --bitrate if that is less.
+    #[arg(long, value_name = "RATE|none", value_parser = audio)]
+    audio: Option<u64>,
     /// What publishers send instead: this FLV file, over and over with continuing timestamps, each frame at its own time.
-    #[arg(long, value_name = "FILE.flv", conflicts_with_all = ["bitrate", "fps", "gop"])]
+    #[arg(long, value_name = "FILE.flv", conflicts_with_all = ["bitrate", "fps", "gop", "audio"])]
     media: Option<PathBuf>,
     /// Put no stamp into the frames of the file: they are told by their content, which says less.
     #[arg(long, requires = "media")]
@@ -93,6 +96,8 @@ pub struct LoadArgs {
 const MAX_SESSIONS: i64 = 20_000;
 /// Descriptors for all that is no session.
 const SPARE_DESCRIPTORS: u64 = 64;
+/// AAC of one channel, in bit/s.
+const MAX_AUDIO: u64 = 256_000;
 /// Video frames from key frame to key frame, at most: each is prepared.
 const MAX_GOP: u64 = 2400;
 
@@ -114,6 +119,15 @@ fn bitrate(s: &str) -> Result<u64, String> {
     };
     let bits = number.parse::<f64>().ok().map(|n| n * unit).filter(|n| (1e4..=2e8).contains(n));
     bits.map(|n| n as u64).ok_or_else(|| "expected bit/s from 10k to 200M".into())
+}
+
+/// 0: none.
+fn audio(s: &str) -> Result<u64, String> {
+    match (s, bitrate(s)) {
+        ("none", _) => Ok(0),
+        (_, Ok(rate @ ..=MAX_AUDIO)) => Ok(rate),
+        _ => Err("expected none, or bit/s from 10k to 256k".into()),
+    }
 }
 
 fn tick(s: &str) -> Result<Duration, String> {
@@ -144,11 +158,21 @@ fn media(args: &LoadArgs) -> Result<Media, Failure> {
         return Media::file(file, args.media_untouched)
             .map_err(|e| Failure::usage(format!("--media {}: {e}", file.display())));
     }
+    let too_little = |option: &str, e: TooLittle| Failure::usage(format!("{option}: {e}"));
+    if args.fps == 0 {
+        let audio_bps = args.audio.unwrap_or(Shape::new(args.bitrate, 0, 0).audio_bps);
+        if audio_bps == 0 {
+            return Err(Failure::usage("--fps 0 and --audio none: nothing to send"));
+        }
+        let shape = Shape { bitrate_bps: audio_bps, fps: 0, gop: 0, audio_bps };
+        return Media::new(shape).map_err(|e| too_little("--audio", e));
+    }
     let gop = args.gop.as_millis() * u128::from(args.fps) / 1000;
     let gop = u32::try_from(gop).ok().filter(|n| (1..=MAX_GOP).contains(&u64::from(*n)));
     let gop = gop.ok_or_else(|| Failure::usage(format!("--gop: expected 1 to {MAX_GOP} frames")))?;
-    Media::new(Shape { bitrate_bps: args.bitrate, fps: args.fps, gop })
-        .map_err(|e| Failure::usage(format!("--bitrate: {e}")))
+    let mut shape = Shape::new(args.bitrate, args.fps, gop);
+    shape.audio_bps = args.audio.unwrap_or(shape.audio_bps);
+    Media::new(shape).map_err(|e| too_little("--bitrate", e))
 }
 
 fn plan(args: &LoadArgs, shape: Shape) -> Result<Plan, Failure> {

@@ -364,6 +364,7 @@ impl Collector {
                 bitrate_bps: run.media.shape().bitrate_bps,
                 fps: run.media.shape().fps,
                 gop: run.media.shape().gop,
+                audio_bps: run.media.shape().audio_bps,
                 read_mode: if plan.tick.is_some() { "sweep" } else { "precise" }.into(),
                 tick_ms: plan.tick.map(millis),
                 receipt_clock: if kernel { "kernel" } else { "user" }.into(),

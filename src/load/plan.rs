@@ -124,7 +124,7 @@ mod tests {
 
     fn plan(publishers: u32, rate: u32, stages: &[(u32, u32)]) -> Timetable {
         let stages = stages.iter().map(|&(s, players)| Stage { time: SECOND * s, players }).collect();
-        let shape = Shape { bitrate_bps: 1_000_000, fps: 30, gop: 30 };
+        let shape = Shape::new(1_000_000, 30, 30);
         let max_time = SECOND * 3600;
         Plan { publishers, stages, rate, shape, tick: None, play: None, max_time, shards: 0 }.timetable()
     }

@@ -42,10 +42,13 @@ pub struct Plan {
     pub rate_per_s: u32,
     /// Of one publisher, payload.
     pub bitrate_bps: u64,
-    /// Video frames a second.
+    /// Video frames a second; 0: there is no video.
     pub fps: u32,
     /// Video frames from key frame to key frame.
     pub gop: u32,
+    /// How much of the payload is audio; 0: there is none.
+    #[serde(default)]
+    pub audio_bps: u64,
     /// `precise` or `sweep`.
     pub read_mode: String,
     /// Of a sweep: the resolution of receipt.

@@ -38,9 +38,10 @@ fn plan(out: &mut String, load: &Load) {
     };
     let _ = writeln!(
         out,
-        "plan      {} publishers of {} at {} fps, {} players; {read}; {} event loops",
+        "plan      {} publishers of {} ({} of it audio) at {} fps, {} players; {read}; {} event loops",
         plan.publishers,
         bits(plan.bitrate_bps as f64),
+        bits(plan.audio_bps as f64),
         plan.fps,
         plan.players,
         plan.shards

@@ -205,6 +205,7 @@ impl Loader {
             bitrate_bps: bytes * 8000 / again_ms,
             fps: ((pictures * 1000 + again_ms / 2) / again_ms) as u32,
             gop: (pictures / self.keys.max(1)) as u32,
+            audio_bps: self.kinds[Kind::Audio as usize].bytes * 8000 / again_ms,
         };
         let changed: Vec<(u8, Message)> = self
             .first

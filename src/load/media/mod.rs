@@ -314,7 +314,7 @@ mod tests {
     use super::*;
     use crate::wire::media::is_coded_frame;
 
-    const SHAPE: Shape = Shape { bitrate_bps: 1_000_000, fps: 30, gop: 30 };
+    const SHAPE: Shape = Shape::new(1_000_000, 30, 30);
     const STAMP: Stamp =
         Stamp { run: u32::MAX, publisher: 7, seq: 1 << 31, planned_ns: u64::MAX, late_us: 1 };
 
@@ -357,8 +357,15 @@ mod tests {
 
     #[test]
     fn the_rate_is_kept() {
-        for (bitrate_bps, fps, gop) in [(1_000_000, 30, 30), (300_000, 25, 50), (5_000_000, 60, 1)] {
-            let media = Media::new(Shape { bitrate_bps, fps, gop }).expect("enough");
+        let loud = Shape { audio_bps: 128_000, ..SHAPE };
+        let silent = Shape { audio_bps: 0, ..SHAPE };
+        let blind = Shape { bitrate_bps: 96_000, fps: 0, gop: 0, audio_bps: 96_000 };
+        for shape in [SHAPE, Shape::new(300_000, 25, 50), Shape::new(5_000_000, 60, 1), loud, silent, blind] {
+            let Shape { bitrate_bps, fps, audio_bps, .. } = shape;
+            let media = Media::new(shape).expect("enough");
+            let none = Kind::ALL.map(|kind| media.frame(kind, 0).is_none());
+            assert_eq!(none, [fps == 0, audio_bps == 0]);
+            assert_eq!(media.headers().len(), 3 - none.iter().filter(|none| **none).count());
             let ten_seconds = 10_000_000_000;
             let bytes: u64 = Kind::ALL
                 .iter()
@@ -368,9 +375,11 @@ mod tests {
             let rate = bytes * 8 / 10;
             assert!(rate.abs_diff(bitrate_bps) < bitrate_bps / 50, "{rate} for {bitrate_bps}");
         }
-        let error = Media::new(Shape { bitrate_bps: 30_000, ..SHAPE }).expect_err("too little");
-        let needed = Media::new(Shape { bitrate_bps: error.needed, ..SHAPE });
-        assert!(needed.is_ok(), "{error}");
+        for rate in [30_000, 100_000, 200_000] {
+            let error = Media::new(Shape::new(rate, 60, 1)).expect_err("too little");
+            let needed = Media::new(Shape::new(error.needed, 60, 1));
+            assert!(needed.is_ok(), "{error}");
+        }
     }
 
     #[test]
