@@ -108,7 +108,12 @@ fn the_screen_says_that_nobody_elses_server_was_measured() {
     let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
     assert_eq!(status(&output), 0, "{text}{}", err(&output));
     assert!(text.contains("embedded server, same cores: not a server's figure"), "{text}");
-    assert!(text.contains("held      lost = 0: 0") && text.contains("\n frame "), "{text}");
+    assert!(
+        text.contains("held      lost = 0: 0")
+            && text.contains("\n frame ")
+            && text.contains("0 lost, 0 sessions failed"),
+        "{text}"
+    );
 }
 
 #[test]

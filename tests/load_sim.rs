@@ -115,7 +115,7 @@ fn stopped(plan: Plan, faults: &[&str], stop: Duration) -> (Found, Vec<Life>) {
     runtime.block_on(async {
         let lives = Arc::default();
         let dial = Watched { peer: Peer::new(options), began: Instant::now(), lives: Arc::clone(&lives) };
-        let found = simulate(plan, media, &target, Arc::new(dial), sleep(stop), &mut |_| {}).await;
+        let found = simulate(plan, media, &target, Arc::new(dial), sleep(stop), &mut |_, _| {}).await;
         let lives = lives.lock().unwrap().clone();
         (found, lives)
     })

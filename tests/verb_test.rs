@@ -139,7 +139,7 @@ fn what_cannot_run_says_place_and_expectation() {
     let expect = dir.path().join("expect.txt");
     fs::write(&expect, "chunk/x fial \"why\"\n").unwrap();
     let table: [(&[&str], &str); 8] = [
-        (&["http://host/live"], "the scheme is not rtmp; expected rtmp://host[:port]/app"),
+        (&["http://host/live"], "the scheme is neither rtmp nor rtmps; expected rtmp[s]://host[:port]/app"),
         (
             &["-s", scenario.to_str().unwrap()],
             "x.scn:3:7: unknown goal 'conected'; did you mean 'connected'?",

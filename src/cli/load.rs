@@ -1,20 +1,23 @@
 //! `load`: publishers and players; latency, start-up time, throughput.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 
 use super::embedded;
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
+use super::progress::Progress;
 use super::spawn::{self, SpawnArgs};
 use super::{Exit, Failure, interrupted};
 use crate::load::media::{Media, Shape, TooLittle};
+use crate::load::metrics::Exposed;
 use crate::load::plan::{Plan, Stage};
 use crate::load::slo::{self, Slo};
-use crate::load::{self, Beside, Error, Found};
+use crate::load::{self, Beside, Error, Found, Stats};
 use crate::net::spawn::Spawned;
 use crate::net::target::Target;
 use crate::record::{self, Outcome};
@@ -82,6 +85,9 @@ pub struct LoadArgs {
     /// A run that we were the limit of may pass.
     #[arg(long)]
     allow_limited: bool,
+    /// Tell Prometheus how the run goes, at http://ADDR/metrics while it lasts; port 0: a free one.
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
     #[command(flatten)]
     spawn: SpawnArgs,
     /// The target's process: the processor time and memory that it and its children take are recorded too. With --spawn: that one.
@@ -210,12 +216,13 @@ async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) ->
         return Err(Failure::usage("load does not speak TLS: rtmp:// is expected"));
     }
     let url = target.display(args.show_secrets);
+    let exposed = expose(args.metrics).await?;
     let mut spawned = args.spawn.start(&target, &mut stop).await?;
-    let mut said = Instant::now();
-    let mut on_second = |row: &record::load::Interval| {
-        if said.elapsed() >= Duration::from_secs(10) {
-            said = Instant::now();
-            super::complain(&report::load::second(row));
+    let mut progress = Progress::new(None, "{spinner} {wide_msg}");
+    let mut on_second = |row: &record::load::Interval, total: &Stats| {
+        progress.step(1, || report::load::second(row, total.counts.lost, total.failed()));
+        if let Some(exposed) = &exposed {
+            exposed.show(total, row);
         }
     };
     let pid = args.watch_pid.or(spawned.as_ref().map(Spawned::pid));
@@ -228,6 +235,7 @@ async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) ->
         }
     };
     let found = load::run(plan, media, &target, beside, stop, &mut on_second).await;
+    drop(progress);
     let mask = |text: &str| if args.show_secrets { text.to_owned() } else { target.mask(text) };
     let spawned = spawn::end(spawned, mask).await;
     let found = match found {
@@ -280,6 +288,16 @@ fn descriptors(plan: &Plan, embedded: bool) -> Result<(), Failure> {
         ))),
         None => Ok(()),
     }
+}
+
+/// Where it is told how the run goes, if somebody asks.
+async fn expose(address: Option<SocketAddr>) -> Result<Option<Exposed>, Failure> {
+    let Some(address) = address else { return Ok(None) };
+    let exposed = Exposed::start(address).await;
+    let exposed =
+        exposed.map_err(|e| Failure::usage(format!("--metrics: cannot listen on {address}: {e}")))?;
+    super::complain(&format!("metrics at http://{}/metrics", exposed.address()));
+    Ok(Some(exposed))
 }
 
 /// Ready when the target that we started has ended by itself.

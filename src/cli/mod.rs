@@ -12,6 +12,7 @@ mod envelope;
 mod inspect;
 mod load;
 mod output;
+mod progress;
 mod replay;
 mod serve;
 mod spawn;

@@ -1,17 +1,16 @@
 //! `test`: a server judged, scenario by scenario.
 
 use std::fs;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::embedded;
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
+use super::progress::Progress;
 use super::spawn::{self, SpawnArgs};
 use super::tls::TlsArgs;
 use super::{Exit, Failure, interrupted};
@@ -176,16 +175,19 @@ async fn judge(
         return run.probed(print);
     }
     let mut done = Vec::new();
-    let mut progress = Progress::new(suite.list().len() as u64);
+    let cases = suite.list().len() as u64;
+    let mut progress = Progress::new(Some(cases), "{bar:30} {pos}/{len} cases, {msg}, {elapsed}");
+    let mut found = 0;
     let mut on_result = |outcome: &Outcome| {
-        progress.count(outcome);
+        found += u32::from(outcome.case.finding(false).is_some());
+        progress.step(1, || format!("{found} failed or blocked"));
         done.push(outcome.clone());
     };
     let result = tokio::select! {
         result = suite::run(suite, &settings, dial, &mut on_result) => Some(result),
         () = stop => None,
     };
-    progress.end();
+    drop(progress);
     run.over(spawned).await;
     match result {
         Some(Ok(report)) => run.judged(report.fingerprint, report.outcomes, report.out_of_time, expectations),
@@ -379,39 +381,5 @@ impl Run<'_> {
             written.map_err(|e| failed(&file, e))?;
         }
         Ok(())
-    }
-}
-
-/// Progress on stderr: a bar on a terminal, a line each 10 s otherwise.
-struct Progress {
-    bar: ProgressBar,
-    found: u32,
-    said: std::time::Instant,
-}
-
-impl Progress {
-    fn new(cases: u64) -> Progress {
-        let terminal = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
-        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(cases), target);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} cases, {msg}, {elapsed}") {
-            bar.set_style(style);
-        }
-        Progress { bar, found: 0, said: std::time::Instant::now() }
-    }
-
-    fn count(&mut self, outcome: &Outcome) {
-        self.found += u32::from(outcome.case.finding(false).is_some());
-        self.bar.inc(1);
-        self.bar.set_message(format!("{} failed or blocked", self.found));
-        if self.bar.is_hidden() && self.said.elapsed() >= Duration::from_secs(10) {
-            self.said = std::time::Instant::now();
-            let (done, all) = (self.bar.position(), self.bar.length().unwrap_or_default());
-            super::complain(&format!("{done} of {all} cases, {} failed or blocked", self.found));
-        }
-    }
-
-    fn end(&self) {
-        self.bar.finish_and_clear();
     }
 }

@@ -17,6 +17,7 @@ use crate::record::load;
 
 mod link;
 pub mod media;
+pub mod metrics;
 pub mod plan;
 mod shard;
 pub mod slo;
@@ -201,7 +202,7 @@ impl Run {
     }
 }
 
-/// Runs the plan against the target until it is through or `stop` is; `on_second` sees each second when it is over.
+/// Runs the plan against the target until it is through or `stop` is; `on_second` sees each second when it is over, and all until then.
 ///
 /// # Errors
 /// When the target has no address, or for want of threads.
@@ -211,7 +212,7 @@ pub async fn run(
     target: &Target,
     beside: Beside,
     stop: impl Future<Output = ()>,
-    on_second: &mut dyn FnMut(&load::Interval),
+    on_second: &mut dyn FnMut(&load::Interval, &Stats),
 ) -> Result<Found, Error> {
     let addr = tokio::net::lookup_host(target.address()).await.map_err(Error::Resolve)?.next();
     let addr = addr.ok_or_else(|| Error::Resolve(io::Error::other("no address")))?;
@@ -240,7 +241,7 @@ pub async fn simulate(
     target: &Target,
     dial: Arc<dyn Dial>,
     stop: impl Future<Output = ()>,
-    on_second: &mut dyn FnMut(&load::Interval),
+    on_second: &mut dyn FnMut(&load::Interval, &Stats),
 ) -> Found {
     let (run, shares) = Run::lay_out(plan, media, target, Way::Dial(dial), 1);
     let (reports, seconds) = mpsc::unbounded_channel();
@@ -288,7 +289,7 @@ impl Collector {
         run: &Run,
         mut seconds: mpsc::UnboundedReceiver<Report>,
         stop: impl Future<Output = ()>,
-        on_second: &mut dyn FnMut(&load::Interval),
+        on_second: &mut dyn FnMut(&load::Interval, &Stats),
     ) -> bool {
         let mut interrupted = false;
         let mut stop = std::pin::pin!(stop);
@@ -310,7 +311,7 @@ impl Collector {
         interrupted
     }
 
-    fn take(&mut self, report: Report, on_second: &mut dyn FnMut(&load::Interval)) {
+    fn take(&mut self, report: Report, on_second: &mut dyn FnMut(&load::Interval, &Stats)) {
         let (came, stats, row) = self.open.entry(report.second).or_default();
         row.start_ms = report.second * 1000;
         *came += 1;
@@ -332,7 +333,7 @@ impl Collector {
     fn close(
         &mut self,
         (_, stats, mut row): (usize, Stats, load::Interval),
-        on_second: &mut dyn FnMut(&load::Interval),
+        on_second: &mut dyn FnMut(&load::Interval, &Stats),
     ) {
         let counts = stats.counts;
         (row.attempted, row.failed) = (counts.attempted, stats.failed());
@@ -346,7 +347,7 @@ impl Collector {
             stats.log(log, row.start_ms as f64 / 1000.0);
         }
         self.total.add(&stats);
-        on_second(&row);
+        on_second(&row, &self.total);
         self.rows.push(row);
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::record::Record;
-use crate::record::load::{Interval, Load, Slo};
+use crate::record::load::{Interval, Latency, Load, Slo};
 
 /// What was done, what came of it, and whether the numbers are the target's.
 pub fn screen(record: &Record) -> String {
@@ -120,7 +120,7 @@ fn latencies(load: &Load) -> Table {
     table.set_header(["ms", "count", "min", "mean", "p50", "p90", "p99", "p99.9", "max", ""]);
     for (name, l) in ORDER.iter().filter_map(|name| Some((*name, load.latency.get(*name)?))) {
         let ms = |us: u64| format!("{:.2}", us as f64 / 1000.0);
-        let censored = l.censored.filter(|n| *n > 0).map(|n| format!("{n} never came: their age at the end"));
+        let note = if name == "frame" { beside(load, l) } else { String::new() };
         table.add_row([
             name.to_owned(),
             l.count.to_string(),
@@ -131,13 +131,21 @@ fn latencies(load: &Load) -> Table {
             ms(l.p99_us),
             ms(l.p999_us),
             ms(l.max_us),
-            censored.unwrap_or_default(),
+            note,
         ]);
     }
     for column in table.column_iter_mut().skip(1).take(8) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// What stands beside the latency of frames: those that are in it by their age only, or not at all.
+fn beside(load: &Load, frame: &Latency) -> String {
+    let failed: u64 = load.sessions.failed_by_phase.values().map(|failed| failed.count).sum();
+    let censored = frame.censored.filter(|n| *n > 0);
+    let censored = censored.map(|n| format!(", {n} of them here with their age at the end"));
+    format!("{} lost{}, {failed} sessions failed", load.frames.lost, censored.unwrap_or_default())
 }
 
 fn generator(out: &mut String, load: &Load) {
@@ -170,29 +178,24 @@ fn promise(out: &mut String, slo: &Slo) {
     let _ = writeln!(out, "{:<9} {}: {value}", if slo.held { "held" } else { "MISSED" }, slo.expr);
 }
 
-/// One second in a line, while the run goes on.
-pub fn second(row: &Interval) -> String {
-    let mut out = format!(
-        "{} s: {} up, {} failed, {} frames/s out, {} in, {} in",
-        row.start_ms / 1000,
-        row.sessions_up,
-        row.failed,
-        row.sent,
-        row.received,
-        bits(row.bytes_received as f64 * 8.0)
-    );
-    if let Some(frame) = row.latency.get("frame") {
-        let _ = write!(
-            out,
-            ", frame p50 {:.1} p99 {:.1} max {:.1} ms",
-            frame.p50_us as f64 / 1000.0,
-            frame.p99_us as f64 / 1000.0,
-            frame.max_us as f64 / 1000.0
-        );
-    }
+/// One second in a line, while the run goes on: rates and latencies of the second, losses and failures until then.
+pub fn second(row: &Interval, lost: u64, failed: u64) -> String {
+    let rate = |bytes: u64| bits(bytes as f64 * 8.0);
+    // What must not be cut off stands first.
+    let mut out = format!("{} s", row.start_ms / 1000 + 1);
     if row.limited {
-        out.push_str(", generator-limited");
+        out.push_str(" (generator-limited)");
     }
+    let _ = write!(out, ": {} up, {lost} lost, {failed} failed", row.sessions_up);
+    if let Some(frame) = row.latency.get("frame") {
+        let ms = |us: u64| us as f64 / 1000.0;
+        let _ = write!(out, ", frame p50 {:.1} p99 {:.1} ms", ms(frame.p50_us), ms(frame.p99_us));
+    }
+    // The frames that a stalled server holds back are in no latency yet.
+    if let Some(us) = row.oldest_outstanding_us.filter(|us| *us >= 1_000_000) {
+        let _ = write!(out, ", the oldest outstanding frame is {:.1} s late", us as f64 / 1e6);
+    }
+    let _ = write!(out, ", {} out, {} in", rate(row.bytes_sent), rate(row.bytes_received));
     out
 }
 
@@ -241,5 +244,46 @@ fn bits(per_second: f64) -> String {
         n if n >= 1e9 => format!("{:.2} Gbit/s", n / 1e9),
         n if n >= 1e6 => format!("{:.2} Mbit/s", n / 1e6),
         n => format!("{:.0} kbit/s", n / 1e3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::load::Brief;
+
+    #[test]
+    fn a_second_says_what_went_wrong_beside_what_went_well() {
+        let mut row = Interval { start_ms: 9000, sessions_up: 12, ..Interval::default() };
+        (row.bytes_sent, row.bytes_received) = (125_000, 1_250_000);
+        assert_eq!(second(&row, 3, 1), "10 s: 12 up, 3 lost, 1 failed, 1.00 Mbit/s out, 10.00 Mbit/s in");
+        row.latency.insert("frame".into(), Brief { p50_us: 1500, p99_us: 42_000, max_us: 50_000 });
+        (row.limited, row.oldest_outstanding_us) = (true, Some(2_340_000));
+        let want = "10 s (generator-limited): 12 up, 0 lost, 0 failed, frame p50 1.5 p99 42.0 ms, \
+                    the oldest outstanding frame is 2.3 s late, 1.00 Mbit/s out, 10.00 Mbit/s in";
+        assert_eq!(second(&row, 0, 0), want);
+    }
+
+    #[test]
+    fn losses_and_failures_stand_beside_the_frames() {
+        let mut load = Load::default();
+        load.frames.lost = 5;
+        let frame = Latency { count: 9, censored: Some(4), p99_us: 7_500_000, ..Latency::default() };
+        load.latency = [("frame".to_owned(), frame.clone()), ("frame_raw".to_owned(), frame)].into();
+        let table = latencies(&load).to_string();
+        let line =
+            |name: &str| table.lines().find(|l| l.trim_start().starts_with(name)).expect("a line").to_owned();
+        assert!(line("frame ").contains("7500.00"), "{table}");
+        assert!(
+            line("frame ").contains("5 lost, 4 of them here with their age at the end, 0 sessions failed"),
+            "{table}"
+        );
+        assert!(
+            table
+                .lines()
+                .skip_while(|l| !l.contains(" lost"))
+                .nth(1)
+                .is_some_and(|l| l.contains("frame_raw"))
+        );
     }
 }
