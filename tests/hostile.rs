@@ -3,15 +3,16 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use nix::sys::resource::{UsageWho, getrusage};
 use rtmp_bench::net::conn::{Dial, Dialing, Io};
 use rtmp_bench::record::Verdict;
 use rtmp_bench::scenario::clauses::Clauses;
-use rtmp_bench::scenario::suite::{Report, Settings, Suite, run};
+use rtmp_bench::scenario::suite::{Report, Selection, Settings, Suite, run};
 use rtmp_bench::wire::amf0::Value;
 use rtmp_bench::wire::message::{Message, type_id};
 use rtmp_bench::wire::session::{Config, Event, Fields, Session};
@@ -32,6 +33,8 @@ enum Bad {
     OneByteASecond,
     Flood,
     FloodOfMessages,
+    /// The same from play on, and small ones.
+    FloodAtPlay,
     ClosesAfterHandshake,
     /// Answers so many commands, then closes.
     ClosesAfter(u32),
@@ -51,7 +54,7 @@ struct Server {
     bad: Bad,
     dialled: AtomicU32,
     /// Bytes that anybody took of a flood.
-    taken: Arc<std::sync::atomic::AtomicU64>,
+    taken: Arc<AtomicU64>,
     death: Arc<Death>,
 }
 
@@ -71,6 +74,10 @@ impl Death {
         self.comes.notify_waiters();
     }
 }
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 /// An in-memory connection.
 struct Memory(DuplexStream);
@@ -129,7 +136,7 @@ impl Dial for Server {
 async fn serve(
     mut io: DuplexStream,
     bad: Bad,
-    taken: &std::sync::atomic::AtomicU64,
+    taken: &AtomicU64,
     death: &Death,
 ) -> io::Result<()> {
     match bad {
@@ -159,13 +166,13 @@ async fn serve(
     }
 }
 
-async fn hold(mut io: DuplexStream) -> io::Result<()> {
+async fn hold(mut io: impl Stream) -> io::Result<()> {
     let mut sink = [0; 4096];
     while io.read(&mut sink).await? > 0 {}
     Ok(())
 }
 
-async fn flood(mut io: DuplexStream, piece: &[u8], taken: &std::sync::atomic::AtomicU64) -> io::Result<()> {
+async fn flood(mut io: impl Stream, piece: &[u8], taken: &AtomicU64) -> io::Result<()> {
     let mut sent = 0;
     while sent < FLOOD {
         io.write_all(piece).await?;
@@ -177,9 +184,9 @@ async fn flood(mut io: DuplexStream, piece: &[u8], taken: &std::sync::atomic::At
 
 /// A server that does what a client asks, up to a point.
 async fn speak(
-    mut io: DuplexStream,
+    mut io: impl Stream,
     bad: Bad,
-    taken: &std::sync::atomic::AtomicU64,
+    taken: &AtomicU64,
     death: &Death,
 ) -> io::Result<()> {
     let began = Instant::now();
@@ -193,6 +200,7 @@ async fn speak(
         }
         let mut bytes = &buffer[..n];
         let mut asked = Vec::new();
+        let mut plays = false;
         loop {
             let mut rest = bytes;
             let now = Time::ZERO + began.elapsed();
@@ -211,6 +219,7 @@ async fn speak(
         }
         for command in asked {
             commands += 1;
+            plays |= command.name == "play";
             let answer = match (&command.name[..], bad) {
                 (_, Bad::ClosesAfter(n)) if commands > n => return Ok(()),
                 (_, Bad::FallsSilentAfter(n)) if commands > n => continue,
@@ -239,6 +248,12 @@ async fn speak(
             Bad::FloodOfMessages if spoken => {
                 let audio = Message::Audio(vec![0xAF; 60_000].into());
                 let piece = session.encode(&audio, Fields::default());
+                return flood(io, &piece, taken).await;
+            }
+            Bad::FloodAtPlay if plays => {
+                let audio = Message::Audio(vec![0xAF; 20].into());
+                let piece: Vec<u8> =
+                    (0..1000).flat_map(|_| session.encode(&audio, Fields::default())).collect();
                 return flood(io, &piece, taken).await;
             }
             _ => {}
@@ -346,6 +361,40 @@ fn every_case_ends_with_a_verdict_and_a_reason() {
         assert!(took < Duration::from_secs(60), "{bad:?}: {took:?}");
         assert!(taken < 400 << 20, "{bad:?}: {taken} bytes were taken");
     }
+}
+
+#[test]
+fn the_whole_suite_is_soon_over_where_nothing_is_answered_any_more() {
+    let suite = Suite::select(&Selection::default()).unwrap_or_else(|why| panic!("{why}"));
+    for bad in [Bad::FallsSilentAfter(1), Bad::FallsSilentAfter(2), Bad::FloodOfMessages] {
+        let (report, took, _) = judge_by(&suite, bad);
+        let report = report.unwrap_or_else(|why| panic!("{bad:?}: {why}"));
+        assert!(!report.out_of_time && took < Duration::from_secs(60), "{bad:?}: {took:?}");
+    }
+}
+
+/// The program itself, by the clock and in a process of its own.
+#[test]
+fn a_flood_of_small_messages_ends_in_bounded_memory() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let url = format!("rtmp://{}/live", listener.local_addr().unwrap());
+    let serving = async {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else { return };
+            tokio::spawn(async move { speak(stream, Bad::FloodAtPlay, &AtomicU64::new(0), &Death::default()).await });
+        }
+    };
+    let output = runtime.block_on(async {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_rtmp-bench"));
+        let judged = command.args(["test", &url, "-s", "relay/*", "-s", "command/*"]).output();
+        tokio::select! { output = judged => output.unwrap(), () = serving => panic!("nobody serves") }
+    });
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    // In KiB, of the largest child; there is one.
+    let most = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
+    assert!(most < 200 << 10, "{most} KiB");
 }
 
 #[test]

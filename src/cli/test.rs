@@ -167,6 +167,7 @@ async fn judge(
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let spawned = args.spawn.start(&target, &mut stop).await?;
     let settings = settings(args, &target, &url, seed, spawned.as_ref().map(Spawned::pid));
+    let settings = Settings { wire: outputs.iter().any(|o| o.format == Format::Pcapng), ..settings };
     let dial: Arc<dyn Dial> = Arc::new(target.dialer(CONNECT_TIMEOUT, tls));
     let mut run = Run { args, envelope, target, url, seed, outputs, spawned: None };
     if args.probe {
@@ -211,6 +212,7 @@ fn settings(args: &TestArgs, target: &Target, url: &str, seed: u64, spawned: Opt
         timeout_scale: args.timeout_scale,
         seed,
         repeat: format!("rtmp-bench test{shown} --seed {seed} -s '{{}}'"),
+        wire: false,
     }
 }
 

@@ -115,6 +115,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(3);
 const KEPT_BYTES: usize = 40 << 20;
 /// Memory that all logs of this process may take together, in bytes.
 const KEPT_BYTES_IN_ALL: usize = 80 << 20;
+/// Bytes that an allocation costs beside what it holds.
+const ALLOCATION: usize = 64;
 /// Bytes of pieces that are kept for captures.
 const KEPT_WIRE: usize = 1 << 20;
 /// Bytes behind the end of what can be read that are still taken, so that a close is seen.
@@ -259,7 +261,7 @@ impl Conn {
         look(&self.shared.lock().log)
     }
 
-    /// Calls `look` with the bytes that passed, as they were read and written; at most the first 4 MiB are kept.
+    /// Calls `look` with the bytes that passed, as they were read and written; at most the first MiB is kept.
     pub fn wire<T>(&self, look: impl FnOnce(&[Piece]) -> T) -> T {
         look(&self.shared.lock().wire)
     }
@@ -408,7 +410,8 @@ impl State {
             Seen::Hello(_) | Seen::Answer(_) => BLOCK_LEN,
             _ => 0,
         };
-        let size = payload + size_of::<Entry>();
+        // As it is allocated: a growing Vec holds up to twice its entries, and each payload has a head and a tail of its own.
+        let size = 2 * size_of::<Entry>() + if payload == 0 { 0 } else { payload + ALLOCATION };
         self.kept += size;
         let in_all = KEPT.fetch_add(size, Ordering::Relaxed) + size;
         self.log.push(Entry { at: origin.now(), order: origin.next(), direction, offset, seen });

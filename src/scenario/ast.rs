@@ -125,6 +125,48 @@ pub enum StepKind {
     },
 }
 
+impl Step {
+    /// Whether this holds of the step or of one inside it.
+    pub fn any(&self, holds: &mut dyn FnMut(&Step) -> bool) -> bool {
+        if holds(self) {
+            return true;
+        }
+        let mut any = |steps: &[Step]| steps.iter().any(|step| step.any(holds));
+        match &self.kind {
+            StepKind::Repeat { body, .. } | StepKind::Memory { body, .. } => any(body),
+            StepKind::Judge(Condition { kind: ConditionKind::Steps(body), .. }, _) => any(body),
+            StepKind::OneOf { branches, .. } => branches.iter().any(|branch| match &branch.condition.kind {
+                ConditionKind::Steps(body) => any(body),
+                _ => false,
+            }),
+            _ => false,
+        }
+    }
+
+    /// The conditions that the step itself states.
+    pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
+        let (one, branches): (Option<&Condition>, &[Branch]) = match &self.kind {
+            StepKind::Judge(condition, _) => (Some(condition), &[]),
+            StepKind::OneOf { branches, .. } => (None, branches),
+            _ => (None, &[]),
+        };
+        one.into_iter().chain(branches.iter().map(|branch| &branch.condition))
+    }
+
+    /// Whether it measures the target's memory.
+    pub fn measures_memory(&self) -> bool {
+        self.any(&mut |step| matches!(step.kind, StepKind::Memory { .. }))
+    }
+
+    /// Whether it asks a connection if it is in step.
+    pub fn asks_in_step(&self) -> bool {
+        let asks = |condition: &Condition| {
+            matches!(condition.kind, ConditionKind::InStep | ConditionKind::Controlled)
+        };
+        self.any(&mut |step| step.conditions().any(asks))
+    }
+}
+
 /// How a connection is brought to a goal.
 #[derive(Debug, Clone)]
 pub struct Reach {

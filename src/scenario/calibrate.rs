@@ -254,13 +254,16 @@ impl Probe<'_> {
         }
         let sent = frames_in(publisher, Direction::Sent);
         let rules = Rules { since: u64::MAX, gaps_at_key: true, ..Rules::default() };
-        let mut came: Vec<Frame> = Vec::new();
+        let last = sent.last().map(|last| &last.payload);
+        let (mut came, mut at): (Vec<Frame>, usize) = (Vec::new(), 0);
         let _ = self
             .board()
             .watch("play", self.by(TimeKind::Reply), |log| {
-                came = frames_of(log, Direction::Received);
-                let last = |f: &Frame| sent.last().is_some_and(|last| last.payload == f.payload);
-                if came.iter().any(last) { Look::Found(()) } else { Look::Wait }
+                let new = came.len();
+                came.extend(frames_of(&log[at..], Direction::Received));
+                at = log.len();
+                let found = came[new..].iter().any(|frame| Some(&frame.payload) == last);
+                if found { Look::Found(()) } else { Look::Wait }
             })
             .await;
         played.relay = match relay::compare(&sent, &came, rules) {

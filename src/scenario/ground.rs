@@ -210,7 +210,7 @@ impl<'a> Ground<'a> {
                             used.extend(last.filter(|_| *reached > Goal::Handshaken));
                             return Look::Found(Ok(*reached));
                         }
-                        Seen::Refused(_) | Seen::Broken(_) | Seen::Closed(_) => {
+                        Seen::Refused(_) | Seen::Broken(_) | Seen::Closed(_) | Seen::Full => {
                             return Look::Found(Err(trace::text(entry)));
                         }
                         _ => {}
@@ -253,7 +253,7 @@ impl<'a> Ground<'a> {
                 if entry.direction == Direction::Received && is_answer(entry) {
                     return Look::Found(entry.order);
                 }
-                if matches!(entry.seen, Seen::Closed(_)) {
+                if matches!(entry.seen, Seen::Closed(_) | Seen::Full) {
                     return Look::Never;
                 }
             }

@@ -463,7 +463,7 @@ impl Side {
 
 /// Whether this entry is the last of what the peer sends.
 fn is_end(entry: &Entry) -> bool {
-    matches!(entry.seen, Seen::Closed(_))
+    matches!(entry.seen, Seen::Closed(_) | Seen::Full)
 }
 
 /// Whether this came from the peer, or says of it that it takes no more.

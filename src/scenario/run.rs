@@ -175,6 +175,17 @@ impl<'a> Run<'a> {
             why: "the case ended without a judgement".into(),
             horizon: 0,
         });
+        // What was not read cannot be missed.
+        let full = |(_, conn): &(String, Conn)| conn.log(|log| log.iter().any(|e| e.seen == Seen::Full));
+        let decided = match conns.iter().find(|conn| full(conn)) {
+            Some((name, _)) if decided.verdict > Verdict::Pass => Finding {
+                verdict: Verdict::Blocked,
+                label: "more came than is kept".into(),
+                why: format!("{name} sends without end, and not all of it was read; else: {}", decided.why),
+                ..decided
+            },
+            _ => decided,
+        };
         Ended {
             verdict: decided.verdict,
             branch: decided.label,

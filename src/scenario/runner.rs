@@ -24,6 +24,10 @@ const SLOW_LIMIT: Duration = Duration::from_secs(300);
 const REVIVAL: Duration = Duration::from_secs(4);
 /// Cases that looked dead, or ran beside one that did, are run again alone, at most so many.
 const RERUNS: usize = 32;
+/// And for so long: where many look dead, one that runs alone tells no culprit.
+const RERUNS_TIME: Duration = Duration::from_secs(12);
+/// Bytes of each connection of a finding that are kept for a capture.
+const KEPT_WIRE: usize = 256 << 10;
 
 /// Calibrates and runs what is selected; each result is told as it comes, in any order.
 ///
@@ -37,7 +41,9 @@ pub async fn run(
 ) -> Result<Report, String> {
     let deadline = Instant::now() + settings.max_time;
     let mut cx = context(settings, dial);
-    let mut fingerprint = calibrate(&cx).await;
+    let Ok(mut fingerprint) = timeout_at(deadline, calibrate(&cx)).await else {
+        return Err(format!("it was not known within {:?}", settings.max_time));
+    };
     if fingerprint.reach == "nothing" {
         return Err(fingerprint.refusal.unwrap_or_else(|| "not one byte came".into()));
     }
@@ -166,8 +172,9 @@ impl Runner<'_> {
         late |= self.batch(alone, 1, &mut dead).await;
         dead.sort_by(|a, b| a.item.id.cmp(&b.item.id));
         let mut gone = late;
+        let end = Instant::now() + RERUNS_TIME;
         for (i, Held { item, outcome, .. }) in dead.into_iter().enumerate() {
-            gone = gone || i >= RERUNS || !self.answers().await;
+            gone = gone || i >= RERUNS || Instant::now() >= end || !self.answers().await;
             let outcome = if gone { not_rerun(outcome) } else { self.once_more(&item, outcome).await };
             self.tell(outcome);
         }
@@ -198,6 +205,10 @@ impl Runner<'_> {
         if item.goal > reach && reach < Goal::Connected {
             let why = self.fingerprint.refusal.clone().unwrap_or_default();
             return say(Verdict::Blocked, "blocked", format!("calibration came no further: {why}"));
+        }
+        if reach >= Goal::Connected && self.fingerprint.sentinel.is_none() && item.asks_in_step() {
+            let why = "no question is known that this target answers: whether it is in step cannot be told";
+            return say(Verdict::Blocked, "blocked", why.into());
         }
         None
     }
@@ -334,9 +345,14 @@ fn outcome_of(item: &Item, settings: &Settings, ended: Ended) -> Outcome {
     outcome.lifeless = ended.lifeless;
     if outcome.case.finding(true).is_some() {
         outcome.case.trace = trace::around(&ended.conns, ended.decided_at);
-        for (i, (_, conn)) in (0..).zip(&ended.conns) {
+        for (i, (_, conn)) in (0..).zip(&ended.conns).filter(|_| settings.wire) {
             conn.wire(|wire| {
-                outcome.wire.extend(wire.iter().map(|piece| Segment {
+                let mut kept = 0;
+                let kept = wire.iter().take_while(|piece| {
+                    kept += piece.bytes.len();
+                    kept <= KEPT_WIRE
+                });
+                outcome.wire.extend(kept.map(|piece| Segment {
                     at_us: piece.at.as_micros(),
                     conn: i,
                     sent: piece.direction == crate::net::conn::Direction::Sent,

@@ -55,6 +55,8 @@ pub struct Settings {
     pub seed: u64,
     /// The command that runs one case again, with `{}` for its id.
     pub repeat: String,
+    /// Whether the bytes of findings are kept.
+    pub wire: bool,
 }
 
 impl Default for Settings {
@@ -72,6 +74,7 @@ impl Default for Settings {
             timeout_scale: 1.0,
             seed: 1,
             repeat: "rtmp-bench test -s '{}'".into(),
+            wire: true,
         }
     }
 }
@@ -304,7 +307,11 @@ impl Item {
     }
 
     pub fn is_alone(&self) -> bool {
-        self.scenario.alone || has_memory(&self.scenario.steps)
+        self.scenario.alone || self.scenario.steps.iter().any(Step::measures_memory)
+    }
+
+    pub fn asks_in_step(&self) -> bool {
+        self.scenario.steps.iter().any(Step::asks_in_step)
     }
 
     pub fn outcome(&self, settings: &Settings, verdict: Verdict, branch: &str, why: String) -> Outcome {
@@ -336,12 +343,4 @@ fn first_goal(step: &Step) -> Goal {
         }
         _ => Goal::Open,
     }
-}
-
-fn has_memory(steps: &[Step]) -> bool {
-    steps.iter().any(|step| match &step.kind {
-        StepKind::Memory { .. } => true,
-        StepKind::Repeat { body, .. } => has_memory(body),
-        _ => false,
-    })
 }

@@ -117,16 +117,8 @@ pub fn parse(id: &str, text: &str) -> std::result::Result<Scenario, Vec<Error>> 
     if scenario.cases.is_empty() {
         scenario.cases.push(Case::default());
     }
-    scenario.alone |= measures_memory(&scenario.steps);
+    scenario.alone |= scenario.steps.iter().any(Step::measures_memory);
     Ok(scenario)
-}
-
-fn measures_memory(steps: &[Step]) -> bool {
-    steps.iter().any(|step| match &step.kind {
-        StepKind::Memory { .. } => true,
-        StepKind::Repeat { body, .. } => measures_memory(body),
-        _ => false,
-    })
 }
 
 struct File {
