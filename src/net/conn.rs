@@ -112,9 +112,9 @@ pub enum How {
 /// How long a write may make no progress before it counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(3);
 /// Memory that the log of one connection may take, in bytes; two of the largest messages fit.
-const KEPT_BYTES: usize = 40 << 20;
+const KEPT_BYTES: usize = 36 << 20;
 /// Memory that all logs of this process may take together, in bytes.
-const KEPT_BYTES_IN_ALL: usize = 80 << 20;
+const KEPT_BYTES_IN_ALL: usize = 60 << 20;
 /// Bytes that an allocation costs beside what it holds.
 const ALLOCATION: usize = 64;
 /// Bytes of pieces that are kept for captures.
