@@ -133,12 +133,7 @@ impl Dial for Server {
     }
 }
 
-async fn serve(
-    mut io: DuplexStream,
-    bad: Bad,
-    taken: &AtomicU64,
-    death: &Death,
-) -> io::Result<()> {
+async fn serve(mut io: DuplexStream, bad: Bad, taken: &AtomicU64, death: &Death) -> io::Result<()> {
     match bad {
         Bad::Silent => hold(io).await,
         Bad::ClosesAtOnce => Ok(()),
@@ -183,12 +178,7 @@ async fn flood(mut io: impl Stream, piece: &[u8], taken: &AtomicU64) -> io::Resu
 }
 
 /// A server that does what a client asks, up to a point.
-async fn speak(
-    mut io: impl Stream,
-    bad: Bad,
-    taken: &AtomicU64,
-    death: &Death,
-) -> io::Result<()> {
+async fn speak(mut io: impl Stream, bad: Bad, taken: &AtomicU64, death: &Death) -> io::Result<()> {
     let began = Instant::now();
     let pongs = !matches!(bad, Bad::FallsSilentAfter(_));
     let mut session = Session::server(Config { pongs, ..Config::default() });
