@@ -1,6 +1,7 @@
 //! The client side of captured sessions, sent again: fresh handshakes, the target's ids, waiting where the recording waited for an answer.
 
 pub mod answer;
+mod compare;
 mod ears;
 mod line;
 pub mod pace;
@@ -82,9 +83,15 @@ pub enum Unfit {
     /// The file cannot be read.
     #[error(transparent)]
     Capture(#[from] Error),
-    /// More than is kept.
-    #[error("the sessions to replay hold more than {} MiB; choose one with --session", MAX_KEPT >> 20)]
-    TooMuch,
+    /// More than is kept. All is kept, because only the end of a session shows its names and which answers were waited for.
+    #[error(
+        "the client's side of the sessions to replay has more than {most} bytes, the most that is kept in memory; choose one of \
+         several with --session, or cut the capture"
+    )]
+    TooMuch {
+        /// Bytes.
+        most: usize,
+    },
 }
 
 /// Reads the client's side of all sessions, or of the one with this key (or number).
@@ -92,10 +99,18 @@ pub enum Unfit {
 /// # Errors
 /// When nothing can be read or it is too much.
 pub fn record(path: &Path, only: Option<String>) -> Result<Recorded, Unfit> {
-    let mut collector = Collector::new(only);
+    record_within(path, only, MAX_KEPT)
+}
+
+/// As [`record`], keeping at most so many bytes.
+///
+/// # Errors
+/// As [`record`].
+pub fn record_within(path: &Path, only: Option<String>, most: usize) -> Result<Recorded, Unfit> {
+    let mut collector = Collector::new(only, most);
     let found = super::read(path, true, &mut collector)?;
     if collector.is_full() {
-        return Err(Unfit::TooMuch);
+        return Err(Unfit::TooMuch { most });
     }
     let (mut sessions, mut left_out) = (Vec::new(), Vec::new());
     for session in &found.sessions {

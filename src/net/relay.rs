@@ -170,7 +170,7 @@ impl Kind<'_> {
 }
 
 /// Where two payloads differ first.
-fn difference(sent: &[u8], came: &[u8]) -> String {
+pub fn difference(sent: &[u8], came: &[u8]) -> String {
     let at = sent.iter().zip(came).position(|(a, b)| a != b).unwrap_or(sent.len().min(came.len()));
     let byte = |bytes: &[u8]| bytes.get(at).map_or_else(|| "the end".into(), |b| format!("{b:#04x}"));
     format!(

@@ -143,6 +143,22 @@ pub struct Verify {
     /// What is wrong, where it did not hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Each kind of difference, with counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+}
+
+/// Frames that did not come as they were published.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Difference {
+    /// `missing`, `late` (behind one that was sent after it), `doubled`, `changed` or `strange` (never sent).
+    pub kind: String,
+    /// `audio` or `video`.
+    pub media: String,
+    /// How many frames.
+    pub count: u64,
+    /// The first of them.
+    pub first: String,
 }
 
 impl Session {

@@ -128,6 +128,7 @@ mod tests {
             sent: 2,
             came: 1,
             why: why.map(str::to_owned),
+            differences: Vec::new(),
         };
         let session = Session {
             key: "a->b".into(),

@@ -351,17 +351,23 @@ impl Value {
         }
     }
 
-    /// The text of a string, long string or XML document.
+    /// The text of a string, long string or XML document, or of a string in AMF3.
     pub fn as_text(&self) -> Option<&bstr::BStr> {
         match self {
-            Value::String(s) | Value::LongString(s) | Value::Xml(s) => Some(bstr::BStr::new(s)),
+            Value::String(s) | Value::LongString(s) | Value::Xml(s) | Value::Amf3(amf3::Value::String(s)) => {
+                Some(bstr::BStr::new(s))
+            }
             _ => None,
         }
     }
 
-    /// The number, if this is one.
+    /// The number, if this is one, in AMF3 too.
     pub fn as_number(&self) -> Option<f64> {
-        if let Value::Number(n) = self { Some(*n) } else { None }
+        match self {
+            Value::Number(n) | Value::Amf3(amf3::Value::Double(n)) => Some(*n),
+            Value::Amf3(amf3::Value::Integer(n)) => Some(f64::from(*n)),
+            _ => None,
+        }
     }
 
     /// An object of text fields, in this order.

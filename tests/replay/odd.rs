@@ -1,6 +1,7 @@
 //! Servers that are not the reference server: odd ones, and hostile ones.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rtmp_bench::net::conn::{Dial, Dialing, Io};
@@ -11,6 +12,7 @@ use rtmp_bench::wire::message::{Command, Message};
 use rtmp_bench::wire::session::{Config, Event, Fields, Session};
 use rtmp_bench::wire::time::Time;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use crate::recorded::status;
 
@@ -39,20 +41,46 @@ pub enum Ways {
     Garbage,
     /// Reads nothing behind connect.
     StopsReading,
+    /// Sends [`SLOWLY`] between two frames, five of them, to who plays.
+    PlaysSlowly,
+    /// Sets a bandwidth of [`NARROW`] bytes.
+    Narrow { acks: bool },
     /// Sends acknowledgements, four million bytes of them.
     Floods,
 }
+
+/// A bandwidth, in bytes.
+pub const NARROW: u64 = 10_000;
+/// In simulated time.
+const SLOWLY: Duration = Duration::from_millis(700);
 
 /// A server reached through in-memory connections, and all messages that it got.
 #[derive(Clone)]
 pub struct Odd {
     ways: Ways,
     pub got: Arc<Mutex<Vec<(MessageHeader, Bytes)>>>,
+    /// Each command with how many frames were played before it came.
+    played: Arc<Mutex<Vec<(String, u32)>>>,
+    /// When how many bytes were there.
+    received: Arc<Mutex<Vec<(Instant, u64)>>>,
 }
 
 impl Odd {
     pub fn new(ways: Ways) -> Odd {
-        Odd { ways, got: Arc::default() }
+        Odd { ways, got: Arc::default(), played: Arc::default(), received: Arc::default() }
+    }
+
+    /// How many frames were played before this command came.
+    pub fn played_before(&self, name: &str) -> Option<u32> {
+        let played = self.played.lock().expect("not poisoned");
+        played.iter().find(|(n, _)| n == name).map(|(_, frames)| *frames)
+    }
+
+    /// Bytes that came within so much time from the first.
+    pub fn received_within(&self, time: Duration) -> u64 {
+        let received = self.received.lock().expect("not poisoned");
+        let early = received.iter().take_while(|(at, _)| *at < received[0].0 + time);
+        early.last().map_or(0, |(_, bytes)| *bytes)
     }
 
     /// The messages that decode, with their streams and timestamps.
@@ -91,10 +119,25 @@ impl Odd {
             }
             _ => {}
         }
-        let mut session = Session::server(Config::default());
+        let acks = self.ways != Ways::Narrow { acks: false };
+        let mut session = Session::server(Config { acks, ..Config::default() });
         let mut buffer = vec![0; 4096];
-        let (mut streams, mut media) = (0.0, 0);
-        while let Ok(n @ 1..) = io.read(&mut buffer).await {
+        let (mut streams, mut media, mut frames) = (0.0, 0, None);
+        loop {
+            let pause = if frames.is_some_and(|n| n < 5) { SLOWLY } else { Duration::from_secs(3600) };
+            let n = match tokio::time::timeout(pause, io.read(&mut buffer)).await {
+                Ok(Ok(n @ 1..)) => n,
+                Ok(_) => return,
+                Err(_) => {
+                    frames = frames.map(|n| n + 1);
+                    let video = Message::Video(vec![0x17, 1, 0, 0, 0].into());
+                    session.send(&video, Fields { msid: Some(7), ..Fields::default() });
+                    if io.write_all(&session.output()).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
             let mut at = 0;
             loop {
                 let (left, found) = next(&mut session, &buffer[at..n]);
@@ -111,9 +154,15 @@ impl Odd {
                     if command.name == "connect" && !self.connect(&mut io).await {
                         return;
                     }
+                    let played = (command.name.to_string(), frames.unwrap_or(0));
+                    self.played.lock().expect("not poisoned").push(played);
+                    if command.name == "play" && self.ways == Ways::PlaysSlowly {
+                        frames = Some(0);
+                    }
                     self.answer(&mut session, header.msid, &command, &mut streams);
                 }
             }
+            self.received.lock().expect("not poisoned").push((Instant::now(), session.received()));
             if io.write_all(&session.output()).await.is_err() {
                 return;
             }
@@ -148,6 +197,13 @@ impl Odd {
             _ if matches!(self.ways, Ways::Mute | Ways::Floods) => {}
             b"connect" if self.ways == Ways::Refuses => {
                 say(0, "_error", id, vec![Value::Null, status("NetConnection.Connect.Rejected")]);
+            }
+            b"connect" if matches!(self.ways, Ways::Narrow { .. }) => {
+                say(0, "_result", id, vec![Value::Null, status("NetConnection.Connect.Success")]);
+                session.send(&Message::SetPeerBandwidth { size: NARROW as u32, limit: 0 }, Fields::default());
+            }
+            b"play" if self.ways == Ways::PlaysSlowly => {
+                say(msid, "onStatus", 0.0, vec![Value::Null, status("NetStream.Play.Start")]);
             }
             b"connect" => {
                 say(0, "whoAreYou", 50.0, vec![Value::Null]);

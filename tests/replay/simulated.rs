@@ -7,18 +7,19 @@ use std::time::Duration;
 use rtmp_bench::capture;
 use rtmp_bench::capture::replay::pace::Pace;
 use rtmp_bench::capture::replay::recording::Act;
-use rtmp_bench::capture::replay::{Recorded, Settings, record, run};
+use rtmp_bench::capture::replay::{Recorded, Settings, Unfit, record, record_within, run};
 use rtmp_bench::net::conn::Dial;
 use rtmp_bench::net::peer::{AnyFault, Missing, Options, Peer};
 use rtmp_bench::record::inspect::Media;
 use rtmp_bench::record::replay::{End, Session};
 use rtmp_bench::wire::amf0::Value;
-use rtmp_bench::wire::message::{Message, UserControl};
+use rtmp_bench::wire::amf3;
+use rtmp_bench::wire::message::{Command, Encoding, Message, UserControl};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::odd::{Odd, Ways};
-use crate::recorded::Conversation;
+use crate::odd::{NARROW, Odd, Ways};
+use crate::recorded::{Conversation, status};
 use crate::{captures, shipped};
 
 fn settings() -> Settings {
@@ -117,18 +118,23 @@ fn every_whole_publish_comes_to_a_player() {
 
 #[test]
 fn what_a_server_does_to_frames_is_found() {
-    for (fault, why) in [
-        ("relay-drops", "are missing before it"),
-        ("relay-doubles", "came twice"),
-        ("relay-swaps", "missing before it"),
-        ("relay-damages", "changed at byte"),
-        ("relay-stops", "did not come"),
+    for (fault, kind, why) in [
+        ("relay-drops", "missing", "did not come, the first is frame "),
+        ("relay-doubles", "doubled", "came twice, the first is frame "),
+        ("relay-swaps", "late", "came out of order, the first is frame "),
+        ("relay-damages", "changed", "changed at byte"),
+        ("relay-stops", "missing", "did not come, the first is frame "),
     ] {
         let (sessions, _) = replay(plain(), &verifying(), peer(&[fault]));
         let [session] = &sessions[..] else { panic!("{sessions:?}") };
         let [verify] = &session.verify[..] else { panic!("{fault}: {session:?}") };
         assert!(!verify.held && session.is_found(), "{fault}: {verify:?}");
         assert!(verify.why.as_ref().is_some_and(|w| w.contains(why)), "{fault}: {verify:?}");
+        assert!(verify.differences.iter().all(|d| d.kind == kind && d.count > 0), "{fault}: {verify:?}");
+        let missing: u64 = verify.differences.iter().filter(|d| d.kind == "missing").map(|d| d.count).sum();
+        let doubled: u64 = verify.differences.iter().filter(|d| d.kind == "doubled").map(|d| d.count).sum();
+        assert_eq!(verify.came + missing, verify.sent + doubled, "{fault}: all of them: {verify:?}");
+        assert_eq!(verify.differences.len() == 2, fault != "relay-swaps", "{fault}: both kinds: {verify:?}");
     }
     // What only concerns times is none of these.
     for fault in ["times-smoothed", "times-stretched"] {
@@ -357,4 +363,132 @@ fn a_player_is_played_to() {
     let (sessions, _) = replay(both, &named, peer(&[]));
     assert_eq!((sessions[0].end, sessions[1].end), (End::Done, End::Done));
     assert_eq!(sessions[0].received.frames, 235, "{sessions:?}");
+}
+
+#[test]
+fn more_than_is_kept_is_refused_with_its_reason() {
+    let path = shipped("loc-ffmpeg-publish.pcapng");
+    assert_eq!(record_within(&path, None, 200_000).map(|r| r.sessions.len()).ok(), Some(1));
+    match record_within(&path, None, 60_000) {
+        Err(e @ Unfit::TooMuch { most: 60_000 }) => {
+            assert!(
+                e.to_string().contains("choose one of several with --session, or cut the capture"),
+                "{e}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn names_are_replaced_in_every_command_and_in_amf3() {
+    let text3 = |text: &str| Value::Amf3(amf3::Value::String(text.into()));
+    let mut c = Conversation::connected();
+    let mut call = |name: &str, id: f64, encoding: Encoding, args: Vec<Value>| {
+        let args = [vec![Value::Null], args].concat();
+        let command = Command { encoding, name: name.into(), transaction_id: Some(id), args };
+        c.client(u32::from(id > 4.0), 0, &Message::Command(command));
+        if name == "createStream" {
+            c.server(0, &Message::command("_result", id, vec![Value::Null, Value::Number(1.0)]));
+        }
+    };
+    use Encoding::{Amf0, Amf3};
+    call("releaseStream", 2.0, Amf3, vec![text3("cam?k=1")]);
+    call("FCPublish", 3.0, Amf0, vec!["cam".into()]);
+    call("createStream", 4.0, Amf3, vec![]);
+    call("getStreamLength", 5.0, Amf3, vec![text3("cam")]);
+    call("play", 6.0, Amf3, vec![text3("old"), Value::Amf3(amf3::Value::Integer(-1))]);
+    let options =
+        [("oldStreamName", "old".into()), ("streamName", "cam".into()), ("transition", "switch".into())];
+    call("play2", 7.0, Amf0, vec![Value::object(options)]);
+    let sealed = vec![("streamName".into(), amf3::Value::String("old".into()))];
+    let options = amf3::Object { class: "flash.net.NetStreamPlayOptions".into(), sealed, dynamic: None };
+    call("play2", 8.0, Amf3, vec![Value::Amf3(amf3::Value::Object(Box::new(options)))]);
+    call("closeStream", 9.0, Amf3, vec![Value::Amf3(amf3::Value::Integer(1))]);
+    call("FCUnpublish", 10.0, Amf3, vec![text3("cam")]);
+    call("deleteStream", 11.0, Amf3, vec![Value::Amf3(amf3::Value::Double(1.0))]);
+    let odd = Odd::new(Ways::Sevens);
+    let named = Settings { name: Some("new?q=2".into()), ..settings() };
+    replay(of_bytes(&c.pcap()), &named, odd.clone());
+    let got: Vec<String> = odd
+        .messages()
+        .iter()
+        .filter_map(|(_, _, m)| if let Message::Command(c) = m { Some(c.clone()) } else { None })
+        .skip(1)
+        .map(|c| {
+            let said = match c.args.get(1) {
+                Some(Value::Amf3(amf3::Value::Object(o))) => format!("{:?}", o.sealed[0].1),
+                Some(o @ Value::Object(_)) => {
+                    format!("{:?} {:?}", o.get("oldStreamName"), o.get("streamName"))
+                }
+                Some(v) => v.as_text().map_or_else(|| format!("{:?}", v.as_number()), |t| t.to_string()),
+                None => String::new(),
+            };
+            format!("{:?} {} {said}", c.encoding, c.name)
+        })
+        .collect();
+    assert_eq!(
+        got,
+        [
+            "Amf3 releaseStream new?q=2",
+            "Amf0 FCPublish new?q=2",
+            "Amf3 createStream ",
+            "Amf3 getStreamLength new?q=2",
+            "Amf3 play new-2?q=2",
+            r#"Amf0 play2 Some(String("new-2?q=2")) Some(String("new?q=2"))"#,
+            r#"Amf3 play2 String("new-2?q=2")"#,
+            "Amf3 closeStream Some(7.0)",
+            "Amf3 FCUnpublish new?q=2",
+            "Amf3 deleteStream Some(7.0)",
+        ]
+    );
+}
+
+#[test]
+fn a_players_later_commands_wait_for_the_media_that_stood_before_them() {
+    let mut c = Conversation::connected();
+    c.client(0, 0, &Message::command("createStream", 2.0, vec![Value::Null]));
+    c.server(0, &Message::command("_result", 2.0, vec![Value::Null, Value::Number(1.0)]));
+    c.client(1, 0, &Message::command("play", 3.0, vec![Value::Null, "cam".into()]));
+    c.server(1, &Message::command("onStatus", 0.0, vec![Value::Null, status("NetStream.Play.Start")]));
+    (0..3).for_each(|_| c.server(1, &Message::Video(vec![0x17, 1, 0, 0, 0].into())));
+    c.client(
+        1,
+        0,
+        &Message::command("pause", 4.0, vec![Value::Null, Value::Boolean(true), Value::Number(0.0)]),
+    );
+    (0..2).for_each(|_| c.server(1, &Message::Video(vec![0x17, 1, 0, 0, 0].into())));
+    c.client(1, 0, &Message::command("closeStream", 0.0, vec![Value::Null]));
+    for pace in [Pace::Asap, Pace::Media] {
+        let odd = Odd::new(Ways::PlaysSlowly);
+        let (sessions, _) = replay(of_bytes(&c.pcap()), &Settings { pace, ..settings() }, odd.clone());
+        assert_eq!(sessions[0].end, End::Done, "{sessions:?}");
+        let before = |name: &str| odd.played_before(name);
+        assert_eq!(
+            (before("play"), before("pause"), before("closeStream")),
+            (Some(0), Some(3), Some(5)),
+            "{pace}"
+        );
+    }
+    // A target that sends less is not waited for without end.
+    let (sessions, took) = replay(of_bytes(&c.pcap()), &settings(), Odd::new(Ways::Sevens));
+    assert!(took < Duration::from_secs(20), "{took:?}, {sessions:?}");
+}
+
+#[test]
+fn no_more_is_unacknowledged_than_the_target_asks() {
+    let note =
+        |s: &Session| s.notes.iter().any(|n| n.starts_with("not heeded: the target's Set Peer Bandwidth"));
+    let odd = Odd::new(Ways::Narrow { acks: true });
+    let (sessions, took) = replay(plain(), &settings(), odd.clone());
+    assert!(sessions[0].end == End::Done && !note(&sessions[0]), "{sessions:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    // One that says how much and acknowledges nothing gets so much, and after a while the rest.
+    let odd = Odd::new(Ways::Narrow { acks: false });
+    let (sessions, took) = replay(plain(), &settings(), odd.clone());
+    assert!(sessions[0].end == End::Done && note(&sessions[0]), "{sessions:?}");
+    assert!((3..10).contains(&took.as_secs()), "{took:?}");
+    let early = odd.received_within(Duration::from_secs(2));
+    assert!((NARROW..NARROW + 10_000).contains(&early), "{early} bytes came at once");
+    assert!(odd.messages().iter().filter(|(_, _, m)| matches!(m, Message::Audio(_))).count() == 174);
 }

@@ -10,18 +10,21 @@ use tokio::time::Instant;
 use super::ears::Ears;
 use super::line::{Limit, Line, Stop};
 use super::pace::{Clock, LONGEST_PAUSE, Pace};
-use super::recording::{Act, Kind, Recording, Step, Stream, carries_media, is_media};
+use super::recording::{Act, Kind, Recording, Step, Stream, carries_media, is_media, names_in};
 use super::verify::Watcher;
 use super::{Names, Phase, Settings, shown};
 use crate::net::conn::Dial;
 use crate::net::relay;
 use crate::record::replay::{End, Mapped, Session};
 use crate::wire::amf0::Value;
+use crate::wire::amf3;
 use crate::wire::message::{Command, Message, UserControl, type_id};
 use crate::wire::session::{Config, Event, Fields, Goal};
 
 /// How long an answer that all else stands on may take.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// How long an acknowledgement may take, where the target's bandwidth allows no more without one.
+const ACK_TIME: Duration = Duration::from_secs(3);
 /// After the last message: how long nothing more comes before the session ends.
 const QUIET: Duration = Duration::from_secs(1);
 /// After the last message: how long a session is held open where the recording has no time.
@@ -228,6 +231,9 @@ impl Performance<'_> {
             let until = Instant::now() + QUIET;
             while self.ears.call_like(to).is_none() && self.turn(until).await? && Instant::now() < until {}
         }
+        if is_media(step.header.type_id) {
+            self.await_window(record).await?;
+        }
         let Some(message) = self.message(step, record) else { return Ok(()) };
         self.send(&message, step, timestamp, record).await
     }
@@ -242,6 +248,21 @@ impl Performance<'_> {
             }
             if self.ears.media() > before {
                 quiet_at = Instant::now() + QUIET;
+            }
+        }
+        Ok(())
+    }
+
+    /// rtmp 5.4.5: no more is unacknowledged than the target's Set Peer Bandwidth allows. Few clients heed it and some targets
+    /// acknowledge nothing, so that it is waited for a while and then no longer.
+    async fn await_window(&mut self, record: &mut Session) -> Result<(), Stop> {
+        let until = Instant::now() + ACK_TIME;
+        while !self.line.session.may_send_media() {
+            if !self.turn(until).await? || Instant::now() >= until {
+                self.line.session.limit_output(None);
+                record.notes.push(format!(
+                    "not heeded: the target's Set Peer Bandwidth, since it acknowledged nothing for {ACK_TIME:?}"
+                ));
             }
         }
         Ok(())
@@ -418,17 +439,21 @@ impl Performance<'_> {
                     }
                 }
             }
-            [_, Value::String(text) | Value::LongString(text), ..] => {
-                if let Some(name) = names.of(BStr::new(text)) {
-                    *text = name;
-                }
-            }
-            [_, Value::Number(id), ..] => {
-                if let Some(Stream::Of(stream)) = self.recording.calls[call].deletes {
-                    *id = f64::from(self.ears.msid(Stream::Of(stream)));
+            [_, id, ..] => {
+                if let Some(stream @ Stream::Of(_)) = self.recording.calls[call].deletes {
+                    let target = f64::from(self.ears.msid(stream));
+                    *id = match id {
+                        Value::Amf3(_) => Value::Amf3(amf3::Value::Double(target)),
+                        _ => Value::Number(target),
+                    };
                 }
             }
             _ => {}
+        }
+        for text in names_in(command) {
+            if let Some(name) = names.of(BStr::new(text)) {
+                *text = name;
+            }
         }
     }
 }

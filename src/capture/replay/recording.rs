@@ -11,6 +11,7 @@ use crate::capture::session::{Heard, Watch};
 use crate::capture::stream::{Connection, Direction};
 use crate::record::inspect;
 use crate::wire::amf0::Value;
+use crate::wire::amf3;
 use crate::wire::chunk::MessageHeader;
 use crate::wire::handshake::{Schema, Signer};
 use crate::wire::message::{Command, Message, UserControl, type_id};
@@ -21,10 +22,11 @@ use crate::wire::time::Time;
 pub const MAX_KEPT: usize = 512 << 20;
 /// What a message counts for beside its payload.
 const STEP: usize = size_of::<Step>();
-/// Commands whose first argument behind the command object is a stream's name.
-const NAMED: [&[u8]; 8] = [
+/// Commands whose first argument behind the command object is a stream's name, or has one.
+const NAMED: [&[u8]; 9] = [
     b"publish",
     b"play",
+    b"play2",
     b"releaseStream",
     b"FCPublish",
     b"FCUnpublish",
@@ -32,6 +34,11 @@ const NAMED: [&[u8]; 8] = [
     b"FCUnsubscribe",
     b"getStreamLength",
 ];
+
+/// Commands that name a stream by its number.
+const DELETES: [&[u8]; 2] = [b"deleteStream", b"closeStream"];
+/// Fields of play2's parameters that are stream names.
+const PLAY2_NAMES: [&[u8]; 2] = [b"streamName", b"oldStreamName"];
 
 /// A recorded session.
 #[derive(Debug)]
@@ -195,6 +202,7 @@ pub struct Collector {
     only: Option<String>,
     all: HashMap<u64, Draft>,
     kept: usize,
+    most: usize,
 }
 
 /// A recording that is being made.
@@ -220,14 +228,14 @@ struct Draft {
 }
 
 impl Collector {
-    /// `only`: the key of a session, or the number of its TCP connection.
-    pub fn new(only: Option<String>) -> Collector {
-        Collector { only, ..Collector::default() }
+    /// `only`: the key of a session, or the number of its TCP connection; `most`: bytes that are kept.
+    pub fn new(only: Option<String>, most: usize) -> Collector {
+        Collector { only, most, ..Collector::default() }
     }
 
-    /// Whether more was to be kept than [`MAX_KEPT`].
+    /// Whether more was to be kept than may be.
     pub fn is_full(&self) -> bool {
-        self.kept > MAX_KEPT
+        self.kept > self.most
     }
 
     /// The session that `inspect` made of it; `None` where it was not to be collected.
@@ -369,7 +377,7 @@ impl Draft {
         *self.passed_over.entry(what).or_default() += 1;
     }
 
-    fn call(&mut self, header: &MessageHeader, command: Command) -> Act {
+    fn call(&mut self, header: &MessageHeader, mut command: Command) -> Act {
         let kind = Kind::of(&command.name);
         let text = |value: Option<&Value>| value.and_then(Value::as_text).map(BStr::to_owned);
         if kind == Kind::Connect {
@@ -377,9 +385,9 @@ impl Draft {
             self.app = text(object.and_then(|o| o.get("app"))).unwrap_or_default();
             self.tc_url = text(object.and_then(|o| o.get("tcUrl"))).unwrap_or_default();
         }
-        if NAMED.contains(&command.name.as_slice())
-            && let Some(name) = text(command.args.get(1)).filter(|n| !n.is_empty())
-        {
+        let named = NAMED.contains(&command.name.as_slice());
+        let said = names_in(&mut command).into_iter().filter(|_| named).map(|name| name.clone());
+        for name in said.filter(|name| !name.is_empty()).collect::<Vec<_>>() {
             match self.names.iter_mut().find(|known| base(known.as_bstr()) == base(name.as_bstr())) {
                 None => self.names.push(name),
                 // The query is a part of what is published; FCPublish says it without.
@@ -387,8 +395,11 @@ impl Draft {
                 Some(_) => {}
             }
         }
-        let number =
-            command.args.get(1).and_then(Value::as_number).filter(|_| command.name == "deleteStream");
+        let number = command
+            .args
+            .get(1)
+            .and_then(Value::as_number)
+            .filter(|_| DELETES.contains(&command.name.as_slice()));
         let deletes = number.map(|id| self.stream(id as u32));
         let stream = self.stream(header.msid);
         self.calls.push(Call {
@@ -463,6 +474,28 @@ impl Draft {
         if let Some(next) = at.and_then(|at| self.steps.get_mut(at + 1)).filter(|_| !self.server_spoke) {
             next.after.push(connect);
         }
+    }
+}
+
+/// What may name a stream in a command: the text behind the command object, and play2's fields; in AMF0 or AMF3.
+pub fn names_in(command: &mut Command) -> Vec<&mut BString> {
+    let of_play2 = command.name == "play2";
+    match command.args.get_mut(1) {
+        Some(Value::String(text) | Value::LongString(text) | Value::Amf3(amf3::Value::String(text))) => {
+            vec![text]
+        }
+        Some(Value::Object(fields) | Value::Typed { fields, .. } | Value::EcmaArray(fields)) if of_play2 => {
+            let named = fields.iter_mut().filter(|(name, _)| PLAY2_NAMES.contains(&name.as_slice()));
+            named.filter_map(|(_, v)| if let Value::String(text) = v { Some(text) } else { None }).collect()
+        }
+        Some(Value::Amf3(amf3::Value::Object(object))) if of_play2 => {
+            let fields = object.sealed.iter_mut().chain(object.dynamic.iter_mut().flatten());
+            let named = fields.filter(|(name, _)| PLAY2_NAMES.contains(&name.as_slice()));
+            named
+                .filter_map(|(_, v)| if let amf3::Value::String(text) = v { Some(text) } else { None })
+                .collect()
+        }
+        _ => Vec::new(),
     }
 }
 

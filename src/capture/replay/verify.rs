@@ -1,5 +1,6 @@
 //! A player that waits on a name before it is published, and what it got in the end.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,10 +9,11 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::compare;
 use super::line::{Limit, Line};
 use super::recording::carries_media;
 use crate::net::conn::Dial;
-use crate::net::relay::{self, Frame, Relayed, Rules};
+use crate::net::relay::{self, Frame};
 use crate::record::replay::Verify;
 use crate::wire::chunk::MessageHeader;
 use crate::wire::message::type_id;
@@ -23,7 +25,7 @@ const PLAY_TIME: Duration = Duration::from_secs(3);
 const DRAIN: Duration = Duration::from_secs(3);
 /// How long nothing more comes before the player is done, when all is there.
 const QUIET: Duration = Duration::from_millis(300);
-/// Bytes of frames kept that are not what was due, at most: what comes behind them changes the verdict no more.
+/// Bytes kept of frames that were never sent, and of more than were sent, at most.
 const MAX_STRANGE: usize = 8 << 20;
 
 /// A player beside a publication.
@@ -54,6 +56,10 @@ struct State {
     /// Frames of each kind that came.
     counts: [usize; 2],
     strange: usize,
+    /// Of these, what had no room.
+    left_out: u64,
+    /// The payloads in `sent`.
+    known: HashSet<Bytes>,
     progress: Option<Instant>,
     closed: Option<String>,
 }
@@ -98,11 +104,12 @@ impl Watcher {
     /// Notes what is about to be published.
     pub fn sent(&self, header: &MessageHeader, payload: &Bytes) {
         let mut state = self.shared.lock();
-        let State { sent, by_kind, .. } = &mut *state;
+        let State { sent, by_kind, known, .. } = &mut *state;
         let before = sent.len();
         relay::frames_of(header, payload, 0, sent);
         for (at, frame) in sent.iter().enumerate().skip(before) {
             by_kind[kind(frame.type_id)].push(at);
+            known.insert(frame.payload.clone());
         }
         state.progress = Some(Instant::now());
     }
@@ -125,21 +132,25 @@ impl Watcher {
         let _ = self.player.await;
         let state = self.shared.lock();
         let counts = (state.sent.len() as u64, state.counts.iter().sum::<usize>() as u64);
-        let why = if let Some(Err(why)) = &state.ready {
-            Some(why.clone())
+        let (mut why, mut differences) = (None, Vec::new());
+        if let Some(Err(refused)) = &state.ready {
+            why = Some(refused.clone());
         } else if state.sent.is_empty() {
-            (counts.1 > 0).then(|| "frames came and none was sent".into())
+            why = (counts.1 > 0).then(|| "frames came and none was sent".into());
         } else {
-            match relay::compare(&state.sent, &state.came, Rules::default()) {
-                Relayed::Whole => None,
-                Relayed::Wrong(why) => Some(why),
-                Relayed::Outstanding(why) => Some(match &state.closed {
-                    Some(closed) => format!("{why}; the player: {closed}"),
-                    None => why,
-                }),
+            differences = compare::differences(&state.sent, &state.came);
+            let sentences = differences
+                .iter()
+                .map(|d| compare::sentence(d, state.by_kind[usize::from(d.media == "video")].len()));
+            let closed = state.closed.iter().map(|closed| format!("the player: {closed}"));
+            let more =
+                (state.left_out > 0).then(|| format!("{} frames too many are not compared", state.left_out));
+            if !differences.is_empty() {
+                why = Some(sentences.chain(more).chain(closed).collect::<Vec<_>>().join("; "));
             }
-        };
-        Verify { name: mask(&self.config.name), held: why.is_none(), sent: counts.0, came: counts.1, why }
+        }
+        let name = mask(&self.config.name);
+        Verify { name, held: why.is_none(), sent: counts.0, came: counts.1, why, differences }
     }
 }
 
@@ -160,17 +171,19 @@ impl State {
         relay::frames_of(header, &Bytes::copy_from_slice(payload), 0, &mut frames);
         for mut frame in frames {
             let kind = kind(frame.type_id);
-            let due = self.by_kind[kind].get(self.counts[kind]).map(|at| &self.sent[*at].payload);
             self.counts[kind] += 1;
-            match due.filter(|due| **due == frame.payload) {
-                // The bytes that are there already are not kept twice.
-                Some(due) => {
-                    frame.payload = due.clone();
-                    self.progress = Some(Instant::now());
-                }
-                None if self.strange > MAX_STRANGE => continue,
-                None => self.strange += frame.payload.len() + size_of::<Frame>(),
+            let known = self.known.get(&frame.payload);
+            let is_due = known.is_some() && self.counts[kind] <= self.by_kind[kind].len();
+            if is_due {
+                self.progress = Some(Instant::now());
+            } else if self.strange > MAX_STRANGE {
+                self.left_out += 1;
+                continue;
+            } else {
+                self.strange += size_of::<Frame>() + if known.is_some() { 0 } else { frame.payload.len() };
             }
+            // The bytes that are there already are not kept twice.
+            frame.payload = known.cloned().unwrap_or(frame.payload);
             self.came.push(frame);
         }
     }

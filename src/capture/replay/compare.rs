@@ -1,0 +1,201 @@
+//! How what a player got differs from what was published: all of it, by kind, each with the first place.
+
+use std::collections::HashMap;
+
+use crate::net::relay::{self, Frame};
+use crate::record::replay::Difference;
+use crate::wire::message::type_id;
+
+/// Every difference; none where each coded frame came once, in order within its kind, byte for byte. Times do not count.
+pub fn differences(sent: &[Frame], came: &[Frame]) -> Vec<Difference> {
+    let mut out = Vec::new();
+    for (media, type_id) in [("audio", type_id::AUDIO), ("video", type_id::VIDEO)] {
+        let of = |frames: &'_ [Frame]| -> Vec<Frame> {
+            frames.iter().filter(|f| f.type_id == type_id).cloned().collect()
+        };
+        let (sent, came) = (of(sent), of(came));
+        let mut comparison = Comparison::new(&sent);
+        for (i, frame) in came.iter().enumerate() {
+            comparison.take(frame, came.get(i + 1));
+        }
+        comparison.finish(media, &mut out);
+    }
+    out
+}
+
+/// One entry as a sentence.
+pub fn sentence(d: &Difference, sent: usize) -> String {
+    let (n, media) = (d.count, &d.media);
+    let frames = if n == 1 { "frame" } else { "frames" };
+    let what = match &d.kind[..] {
+        "missing" => format!("{n} of {sent} {media} frames did not come"),
+        "late" => format!("{n} {media} {frames} came out of order"),
+        "doubled" => format!("{n} {media} {frames} came twice"),
+        "changed" => format!("{n} {media} {frames} changed"),
+        _ => format!("{n} {media} {frames} that were never sent came"),
+    };
+    format!("{what}, the first is {}", d.first)
+}
+
+/// The frames of one kind.
+struct Comparison<'a> {
+    sent: &'a [Frame],
+    places: HashMap<&'a [u8], Vec<usize>>,
+    seen: Vec<bool>,
+    next: usize,
+    tallies: [Tally; 4],
+}
+
+/// How often, and where first.
+#[derive(Default)]
+struct Tally(u64, String);
+
+const LATE: usize = 0;
+const DOUBLED: usize = 1;
+const CHANGED: usize = 2;
+const STRANGE: usize = 3;
+
+impl<'a> Comparison<'a> {
+    fn new(sent: &'a [Frame]) -> Comparison<'a> {
+        let mut places: HashMap<&[u8], Vec<usize>> = HashMap::new();
+        for (at, frame) in sent.iter().enumerate() {
+            places.entry(&frame.payload).or_default().push(at);
+        }
+        Comparison { sent, places, seen: vec![false; sent.len()], next: 0, tallies: Default::default() }
+    }
+
+    /// `following`: what came behind it, which tells a frame too many from one in the place of another.
+    fn take(&mut self, frame: &Frame, following: Option<&Frame>) {
+        let due = self.sent.get(self.next);
+        if due.is_some_and(|due| due.payload == frame.payload) {
+            return self.arrive(self.next);
+        }
+        let too_many =
+            due.is_none() || following.is_some_and(|f| due.is_some_and(|d| d.payload == f.payload));
+        let Some(places) = self.places.get(&frame.payload[..]) else {
+            let Some(due) = due.filter(|_| !too_many) else {
+                return self.tally(STRANGE, || format!("of {} bytes", frame.payload.len()));
+            };
+            let how = relay::difference(&due.payload, &frame.payload);
+            let at = self.next;
+            self.tally(CHANGED, || format!("{}: {how}", place(at, due)));
+            return self.arrive(at);
+        };
+        let sent = self.sent;
+        let (earlier, ahead) = places.split_at(places.partition_point(|at| *at < self.next));
+        let outstanding = earlier.iter().copied().find(|at| !self.seen[*at]);
+        let (earlier, ahead) = (earlier.last().copied(), ahead.first().copied());
+        match (outstanding, earlier, ahead) {
+            (_, None, Some(at)) => self.arrive(at),
+            (_, _, Some(at)) if !too_many => self.arrive(at),
+            (Some(at), ..) => {
+                self.seen[at] = true;
+                self.tally(LATE, || place(at, &sent[at]));
+            }
+            (None, Some(at), _) => self.tally(DOUBLED, || place(at, &sent[at])),
+            (None, None, None) => {}
+        }
+    }
+
+    fn arrive(&mut self, at: usize) {
+        self.seen[at] = true;
+        self.next = at + 1;
+    }
+
+    fn tally(&mut self, kind: usize, first: impl FnOnce() -> String) {
+        let Tally(count, text) = &mut self.tallies[kind];
+        *count += 1;
+        if *count == 1 {
+            *text = first();
+        }
+    }
+
+    fn finish(self, media: &str, out: &mut Vec<Difference>) {
+        let missing = self.seen.iter().filter(|seen| !**seen).count() as u64;
+        let first = self.seen.iter().position(|seen| !seen);
+        let missing = Tally(missing, first.map(|at| place(at, &self.sent[at])).unwrap_or_default());
+        let [late, doubled, changed, strange] = self.tallies;
+        for (kind, Tally(count, first)) in [
+            ("missing", missing),
+            ("late", late),
+            ("doubled", doubled),
+            ("changed", changed),
+            ("strange", strange),
+        ] {
+            if count > 0 {
+                out.push(Difference { kind: kind.into(), media: media.into(), count, first });
+            }
+        }
+    }
+}
+
+fn place(at: usize, frame: &Frame) -> String {
+    format!("frame {} ({} bytes, {} ms)", at + 1, frame.payload.len(), frame.timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn frames(text: &str) -> Vec<Frame> {
+        let frame = |(i, c): (usize, char)| Frame {
+            type_id: if c.is_ascii_digit() { type_id::AUDIO } else { type_id::VIDEO },
+            timestamp: i as u32 * 10,
+            payload: Bytes::from(vec![0x17, 1, c as u8]),
+            order: 0,
+        };
+        text.chars().enumerate().map(frame).collect()
+    }
+
+    #[test]
+    fn every_difference_is_counted() {
+        let sent = "ab1c2def3";
+        for (came, want) in [
+            ("ab1c2def3", ""),
+            ("1ab23cdef", ""),
+            ("b1c2df3", "video missing 2 frame 1 (3 bytes, 0 ms)"),
+            (
+                "aabb11cc2def3",
+                "audio doubled 1 frame 1 (3 bytes, 20 ms); video doubled 3 frame 1 (3 bytes, 0 ms)",
+            ),
+            ("ba1c2fde3", "video late 3 frame 1 (3 bytes, 0 ms)"),
+            (
+                "aX1cY2def3",
+                "video changed 1 frame 2 (3 bytes, 10 ms): changed at byte 2: 0x62 was sent, 0x58 came (3 bytes sent, 3 came); video strange 1 of 3 bytes",
+            ),
+            ("ab1c2def3ZaZ", "video doubled 1 frame 1 (3 bytes, 0 ms); video strange 2 of 3 bytes"),
+            ("", "audio missing 3 frame 1 (3 bytes, 20 ms); video missing 6 frame 1 (3 bytes, 0 ms)"),
+        ] {
+            let told = differences(&frames(sent), &frames(came));
+            let told: Vec<_> =
+                told.iter().map(|d| format!("{} {} {} {}", d.media, d.kind, d.count, d.first)).collect();
+            assert_eq!(told.join("; "), want, "{came}");
+        }
+    }
+
+    #[test]
+    fn frames_that_are_alike_are_counted_as_often_as_they_are_there() {
+        for (sent, came, want) in [
+            ("aaab", "aaab", ""),
+            ("aaabaa", "aaaabaa", "doubled 1"),
+            ("aaabaa", "aabaa", "missing 1"),
+            ("aaaa", "aa", "missing 2"),
+        ] {
+            let told = differences(&frames(sent), &frames(came));
+            let told: Vec<_> = told.iter().map(|d| format!("{} {}", d.kind, d.count)).collect();
+            assert_eq!(told.join("; "), want, "{sent} {came}");
+        }
+    }
+
+    #[test]
+    fn sentences() {
+        let of = |kind: &str, count| {
+            let d = Difference { kind: kind.into(), media: "video".into(), count, first: "frame 3".into() };
+            sentence(&d, 7)
+        };
+        assert_eq!(of("missing", 2), "2 of 7 video frames did not come, the first is frame 3");
+        assert_eq!(of("doubled", 1), "1 video frame came twice, the first is frame 3");
+    }
+}
