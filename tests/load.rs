@@ -181,6 +181,55 @@ fn what_a_relay_swaps_is_reordered() {
 }
 
 #[test]
+fn timestamps_that_step_back_are_counted() {
+    let (load, status) = faulty("times-back", &[]);
+    assert_eq!(status, 0, "{load}");
+    let back = ["video", "audio"].map(|kind| load["timestamps_back"][kind].as_u64().expect("a count"));
+    assert!(back[0] > 2 && back[1] > 2, "{load}");
+    assert!(is_every_seventh(back[0] + back[1], frames(&load, "received")), "{load}");
+    let (load, _) = self::load(&[]);
+    assert_eq!(load["timestamps_back"], serde_json::json!({ "video": 0, "audio": 0 }));
+}
+
+#[test]
+fn skew_is_what_the_relay_adds() {
+    let (load, _) = faulty("audio-later", &[]);
+    let skew_ms = |load: &Value, what: &str| load["latency"]["av_skew"][what].as_u64().map(|us| us / 1000);
+    assert_eq!([skew_ms(&load, "min_us"), skew_ms(&load, "max_us")], [Some(80), Some(80)], "{load}");
+    let (load, _) = self::load(&[]);
+    assert_eq!(skew_ms(&load, "max_us"), Some(0), "{load}");
+}
+
+#[test]
+fn a_join_is_told_by_its_key_frame() {
+    // Players that come 2 s behind a key frame and long before the next.
+    let late = ["--gop", "10s", "--stage", "2s:0", "--stage", "0s:3", "--stage", "1s:3"];
+    let output = run(&[&late[..], &["--allow-limited", "-o", "json"]].concat());
+    let record: Value = serde_json::from_slice(&output.stdout).expect("a record");
+    let (joins, age) = (&record["load"]["joins"], &record["load"]["latency"]["key_age"]);
+    assert_eq!(*joins, serde_json::json!({ "players": 3, "at_key_frame": 3, "frames_before_key": 0 }));
+    assert_eq!(age["count"], 3, "{age}");
+    let [min, max] = ["min_us", "max_us"].map(|what| age[what].as_u64().expect("a time"));
+    assert!(min > 1_900_000 && max < 3_000_000, "{age}");
+
+    let (load, _) = faulty("first-key-dropped", &[]);
+    assert_eq!((&load["joins"]["players"], &load["joins"]["at_key_frame"]), (&1.into(), &0.into()), "{load}");
+    let before = load["joins"]["frames_before_key"].as_u64().expect("a count");
+    assert!((1..30).contains(&before), "{load}");
+}
+
+#[test]
+fn departures_are_counted_with_a_sample() {
+    let (load, _) = faulty("control-on-csid-3", &[]);
+    let seen = &load["departures"]["control-place"];
+    // The publisher's session and the player's, each with several.
+    assert!(seen["count"].as_u64() >= Some(2) && seen["clause"] == "rtmp/5.4/1", "{load}");
+    assert!(seen["sample"].as_str().is_some_and(|text| text.contains("csid=3")), "{seen}");
+    let (load, _) = self::load(&[]);
+    assert_eq!(load.get("departures"), None);
+}
+
+#[test]
 fn a_relay_that_stops_is_charged_in_full() {
     let (load, status) = faulty("relay-stops", &[]);
     assert_eq!(status, 1);

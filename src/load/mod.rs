@@ -391,6 +391,13 @@ impl Collector {
                 join_burst: counts.join_burst,
                 foreign: counts.foreign,
             },
+            timestamps_back: load::Back { video: counts.back_video, audio: counts.back_audio },
+            joins: load::Joins {
+                players: counts.joined,
+                at_key_frame: counts.joined_at_key,
+                frames_before_key: counts.before_key,
+            },
+            departures: total.departures(),
             bytes: load::Bytes { sent: counts.bytes_sent, received: counts.bytes_received },
             latency: total.latencies(),
             generator: generator(&total, watch.as_ref()),

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::media::Kind;
 use super::plan::{Job, Role};
 use super::stats::{Metric, Stats};
-use super::track::Receiver;
+use super::track::{Came, Receiver};
 use super::wheel::Wheel;
 use super::{Run, clock_ns, worker};
 use crate::wire::chunk::MessageHeader;
@@ -195,7 +195,8 @@ impl Shard {
     ) {
         if let (Some(kind), Some(receiver)) = (Kind::of(header.type_id), to) {
             let mut stats = self.stats.borrow_mut();
-            receiver.borrow_mut().take(&self.run, &mut stats, at, kind, header.type_id, payload);
+            let came = Came { at, kind, timestamp: header.timestamp };
+            receiver.borrow_mut().take(&self.run, &mut stats, came, payload);
         }
     }
 

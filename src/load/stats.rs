@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 
 use crate::record::load;
+use crate::wire::note::Note;
 
 macro_rules! named {
     ($(#[$doc:meta])* $type:ident { $($variant:ident = $name:literal, $text:literal;)* }) => {
@@ -41,6 +42,8 @@ named! {
         Frame = "frame", "The planned instant to receipt.";
         FrameRaw = "frame_raw", "The write to receipt.";
         Gap = "gap", "Between two frames at a player.";
+        Skew = "av_skew", "How much further audio and video timestamps are apart at a player than they were sent, at each video frame.";
+        KeyAge = "key_age", "How old the first key frame was when `play` was sent: what a join burst begins with.";
         Lag = "lag", "Our own lateness.";
     }
 }
@@ -87,15 +90,21 @@ pub struct Counts {
     pub join_burst: u64,
     pub foreign: u64,
     pub censored: u64,
+    pub back_video: u64,
+    pub back_audio: u64,
+    pub joined: u64,
+    pub joined_at_key: u64,
+    pub before_key: u64,
     pub bytes_sent: u64,
     pub bytes_received: u64,
 }
 
 impl Counts {
-    fn each(&mut self) -> [&mut u64; 15] {
+    fn each(&mut self) -> [&mut u64; 20] {
         let Counts { attempted, started, ended, sent, received, expected, lost, duplicated, .. } = self;
         let Counts { reordered, corrupt, join_burst, foreign, censored, bytes_sent, bytes_received, .. } =
             self;
+        let Counts { back_video, back_audio, joined, joined_at_key, before_key, .. } = self;
         [
             attempted,
             started,
@@ -112,6 +121,11 @@ impl Counts {
             censored,
             bytes_sent,
             bytes_received,
+            back_video,
+            back_audio,
+            joined,
+            joined_at_key,
+            before_key,
         ]
     }
 
@@ -129,6 +143,7 @@ pub struct Stats {
     pub counts: Counts,
     histograms: [Option<Box<Histogram<u64>>>; Metric::ALL.len()],
     failed: BTreeMap<Phase, load::Failed>,
+    departures: BTreeMap<&'static str, load::Departure>,
 }
 
 impl Stats {
@@ -154,6 +169,16 @@ impl Stats {
         failed.count += 1;
     }
 
+    /// Counts a departure from the specification.
+    pub fn note(&mut self, note: Note) {
+        let departure = self.departures.entry(note.kind.name()).or_insert_with(|| load::Departure {
+            clause: note.kind.clause().to_owned(),
+            count: 0,
+            sample: note.to_string(),
+        });
+        departure.count += 1;
+    }
+
     /// Adds all of another.
     pub fn add(&mut self, other: &Stats) {
         self.counts.add(other.counts);
@@ -174,6 +199,13 @@ impl Stats {
             }
             own.count += failed.count;
         }
+        for (name, departure) in &other.departures {
+            let own = self
+                .departures
+                .entry(name)
+                .or_insert_with(|| load::Departure { count: 0, ..departure.clone() });
+            own.count += departure.count;
+        }
     }
 
     /// The values of a latency; `None` where there is none.
@@ -189,6 +221,11 @@ impl Stats {
     /// By phase, for the record.
     pub fn failed_by_phase(&self) -> BTreeMap<String, load::Failed> {
         self.failed.iter().map(|(phase, failed)| (phase.name().to_owned(), failed.clone())).collect()
+    }
+
+    /// By name, for the record.
+    pub fn departures(&self) -> BTreeMap<String, load::Departure> {
+        self.departures.iter().map(|(name, departure)| ((*name).to_owned(), departure.clone())).collect()
     }
 
     /// What a promise is about.

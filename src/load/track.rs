@@ -19,6 +19,14 @@ pub struct Receiver {
     asked_ns: u64,
     last_ns: Option<u64>,
     keyed: bool,
+    /// Its video began.
+    joined: bool,
+    /// The age of its first key frame is known.
+    aged: bool,
+    /// The last timestamp of each kind.
+    timestamps: [Option<u32>; 2],
+    /// By how much the target moved the timestamp of the last frame of each kind, in milliseconds modulo 2^32.
+    shifts: [Option<u32>; 2],
     tracks: [Track; 2],
     /// Where stamps stood in the last frame of each kind.
     near: [usize; 2],
@@ -32,6 +40,10 @@ impl Receiver {
             asked_ns,
             last_ns: None,
             keyed: false,
+            joined: false,
+            aged: false,
+            timestamps: [None; 2],
+            shifts: [None; 2],
             tracks: [Track::default(), Track::default()],
             near: [0; 2],
         }
@@ -43,7 +55,9 @@ impl Receiver {
     }
 
     /// Takes an audio or video message.
-    pub fn take(&mut self, run: &Run, stats: &mut Stats, at: u64, kind: Kind, type_id: u8, payload: &[u8]) {
+    pub fn take(&mut self, run: &Run, stats: &mut Stats, came: Came, payload: &[u8]) {
+        let Came { at, kind, timestamp } = came;
+        let type_id = kind.type_id();
         let coded = match media::kind(type_id, payload) {
             Some(media::Kind::Frame) => true,
             Some(_) => return,
@@ -54,9 +68,16 @@ impl Receiver {
             Some(last) => stats.record_ns(Metric::Gap, last, at),
             None => stats.record_ns(Metric::FirstFrame, self.asked_ns, at),
         }
-        if !self.keyed && is_keyframe(type_id, payload) {
-            self.keyed = true;
-            stats.record_ns(Metric::FirstKeyframe, self.asked_ns, at);
+        if let Some(last) = self.timestamps[kind as usize].replace(timestamp)
+            && (timestamp.wrapping_sub(last) as i32) < 0
+        {
+            match kind {
+                Kind::Video => stats.counts.back_video += 1,
+                Kind::Audio => stats.counts.back_audio += 1,
+            }
+        }
+        if kind == Kind::Video && !self.keyed {
+            self.begin(stats, at, is_keyframe(type_id, payload));
         }
         let found = run.media.find(kind, payload, &mut self.near[kind as usize]).filter(|_| coded);
         let Some(publisher) = self.publisher else {
@@ -64,28 +85,31 @@ impl Receiver {
             return;
         };
         match found.filter(|found| run.sent_that(publisher, kind, &found.stamp, at)) {
-            Some(found) => self.stamped(run, stats, at, kind, publisher, found),
-            None if run.media.has_unmarked(kind) => {
-                self.unstamped(run, stats, at, kind, publisher, payload);
-            }
+            Some(found) => self.stamped(run, stats, came, publisher, found),
+            None if run.media.has_unmarked(kind) => self.unstamped(run, stats, came, publisher, payload),
             None => stats.counts.corrupt += 1,
         }
     }
 
+    /// A video frame before which there was no key frame.
+    fn begin(&mut self, stats: &mut Stats, at: u64, key: bool) {
+        let first = !std::mem::replace(&mut self.joined, true);
+        self.keyed = key;
+        stats.counts.joined += u64::from(first);
+        stats.counts.joined_at_key += u64::from(first && key);
+        if key {
+            stats.record_ns(Metric::FirstKeyframe, self.asked_ns, at);
+        } else {
+            stats.counts.before_key += 1;
+        }
+    }
+
     /// Takes a frame that only its content tells.
-    fn unstamped(
-        &mut self,
-        run: &Run,
-        stats: &mut Stats,
-        at: u64,
-        kind: Kind,
-        publisher: u32,
-        payload: &[u8],
-    ) {
-        let sent = run.planned_before(publisher, kind, at);
-        let track = &self.tracks[kind as usize];
+    fn unstamped(&mut self, run: &Run, stats: &mut Stats, came: Came, publisher: u32, payload: &[u8]) {
+        let sent = run.planned_before(publisher, came.kind, came.at);
+        let track = &self.tracks[came.kind as usize];
         let next = track.base.map(|_| track.next);
-        let seq = match run.media.like(kind, payload, next, sent, |seq| track.misses(seq)) {
+        let seq = match run.media.like(came.kind, payload, next, sent, |seq| track.misses(seq)) {
             Likeness::Frame(seq) => Some(seq),
             Likeness::Several => None,
             Likeness::None => {
@@ -94,30 +118,29 @@ impl Receiver {
             }
         };
         if let Some(seq) = seq {
-            self.arrived(run, stats, at, kind, publisher, seq);
+            self.arrived(run, stats, came, publisher, seq);
         }
     }
 
-    fn stamped(&mut self, run: &Run, stats: &mut Stats, at: u64, kind: Kind, publisher: u32, found: Found) {
+    fn stamped(&mut self, run: &Run, stats: &mut Stats, came: Came, publisher: u32, found: Found) {
         let stamp = found.stamp;
         stats.counts.corrupt += u64::from(!found.intact);
-        if self.arrived(run, stats, at, kind, publisher, stamp.seq) {
+        if self.arrived(run, stats, came, publisher, stamp.seq) {
             let written = stamp.planned_ns + u64::from(stamp.late_us) * 1000;
-            stats.record_ns(Metric::FrameRaw, written, at);
+            stats.record_ns(Metric::FrameRaw, written, came.at);
         }
     }
 
     /// Accounts for a frame that came; whether it is one that is measured.
-    fn arrived(
-        &mut self,
-        run: &Run,
-        stats: &mut Stats,
-        at: u64,
-        kind: Kind,
-        publisher: u32,
-        seq: u32,
-    ) -> bool {
+    fn arrived(&mut self, run: &Run, stats: &mut Stats, came: Came, publisher: u32, seq: u32) -> bool {
+        let kind = came.kind;
         let planned = run.planned_ns(publisher, kind, seq);
+        if kind == Kind::Video && self.keyed && !self.aged {
+            self.aged = true;
+            if planned < self.asked_ns {
+                stats.record_ns(Metric::KeyAge, planned, self.asked_ns);
+            }
+        }
         let track = &mut self.tracks[kind as usize];
         if planned < self.asked_ns {
             stats.counts.join_burst += 1;
@@ -132,7 +155,12 @@ impl Receiver {
             Arrival::Late => stats.counts.reordered += 1,
             Arrival::Next => {}
         }
-        stats.record_ns(Metric::Frame, planned, at);
+        stats.record_ns(Metric::Frame, planned, came.at);
+        self.shifts[kind as usize] = Some(came.timestamp.wrapping_sub(run.media.timestamp(kind, seq)));
+        if let (Kind::Video, [Some(video), Some(audio)]) = (kind, self.shifts) {
+            let skew_ms = (video.wrapping_sub(audio) as i32).unsigned_abs();
+            stats.record_us(Metric::Skew, u64::from(skew_ms) * 1000);
+        }
         true
     }
 
@@ -172,6 +200,17 @@ impl Receiver {
             }
         }
     }
+}
+
+/// When a frame came, and what its message says.
+#[derive(Debug, Clone, Copy)]
+pub struct Came {
+    /// In nanoseconds.
+    pub at: u64,
+    /// Audio or video.
+    pub kind: Kind,
+    /// In milliseconds.
+    pub timestamp: u32,
 }
 
 /// Which frames of a kind came.

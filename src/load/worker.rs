@@ -522,6 +522,10 @@ impl Worker {
                     self.shard.message(self.receiver.as_ref(), at, header, payload);
                     Step::On
                 }
+                Ok(Some(Event::Note(note))) => {
+                    self.shard.stats.borrow_mut().note(note);
+                    Step::On
+                }
                 Ok(Some(Event::Reached(goal))) => Step::Reached(goal),
                 Ok(Some(Event::Refused(Refusal::Version(byte)))) => Step::Fail(format!("S0 is {byte}")),
                 Ok(Some(Event::Refused(_))) => Step::Fail("refused by the target".into()),

@@ -14,6 +14,15 @@ pub struct Load {
     pub sessions: Sessions,
     /// Audio and video messages that carry media.
     pub frames: Frames,
+    /// Frames at players whose timestamp is before that of the one before of their kind.
+    #[serde(default)]
+    pub timestamps_back: Back,
+    /// What video begins with at players.
+    #[serde(default)]
+    pub joins: Joins,
+    /// Departures from the specification until publish or play was confirmed, by name; behind that only media is looked at.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub departures: BTreeMap<String, Departure>,
     /// On the wire, above TCP.
     pub bytes: Bytes,
     /// By name; those without a value are absent.
@@ -137,6 +146,36 @@ pub struct Frames {
     pub join_burst: u64,
     /// Without a stamp of ours, on streams that are not ours.
     pub foreign: u64,
+}
+
+/// Of each kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs)]
+pub struct Back {
+    pub video: u64,
+    pub audio: u64,
+}
+
+/// What video begins with at players; the age of the key frame is the latency `key_age`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Joins {
+    /// Players that got video.
+    pub players: u64,
+    /// Of them, those whose first frame was a key frame.
+    pub at_key_frame: u64,
+    /// Frames that came to the others before the first key frame.
+    pub frames_before_key: u64,
+}
+
+/// A departure from the specification.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Departure {
+    /// The row of the requirements that it departs from.
+    pub clause: String,
+    /// How often it was seen.
+    pub count: u64,
+    /// The first of them.
+    pub sample: String,
 }
 
 /// On the wire, above TCP.

@@ -87,6 +87,27 @@ fn frames(out: &mut String, load: &Load, duration_ms: u64) {
     for (count, what) in more.iter().filter(|(count, _)| *count > 0) {
         let _ = writeln!(out, "          {count} {what}");
     }
+    let back = &load.timestamps_back;
+    if back.video + back.audio > 0 {
+        let _ = writeln!(out, "times     step back {} times in video, {} in audio", back.video, back.audio);
+    }
+    let joins = &load.joins;
+    if joins.players > joins.at_key_frame {
+        let _ = writeln!(
+            out,
+            "joins     {} of {} players' video does not begin with a key frame: {} frames came before one",
+            joins.players - joins.at_key_frame,
+            joins.players,
+            joins.frames_before_key
+        );
+    }
+    for (name, seen) in &load.departures {
+        let _ = writeln!(
+            out,
+            "departs   {} times from {} ({name}), for example: {}",
+            seen.count, seen.clause, seen.sample
+        );
+    }
     let rate = |bytes: u64| bits(bytes as f64 * 8000.0 / duration_ms.max(1) as f64);
     let _ = writeln!(
         out,
@@ -111,6 +132,8 @@ const ORDER: &[&str] = &[
     "frame",
     "frame_raw",
     "gap",
+    "av_skew",
+    "key_age",
     "lag",
 ];
 

@@ -70,6 +70,11 @@ impl Frame {
         Frame { type_id, timestamp, payload, role }
     }
 
+    /// Whether decoding can begin with it.
+    pub fn is_key(&self) -> bool {
+        self.role == Role::Key
+    }
+
     fn is_video(&self) -> bool {
         matches!(self.role, Role::Key | Role::Video)
     }

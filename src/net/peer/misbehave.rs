@@ -46,6 +46,7 @@ pub(super) struct Misbehaviour {
     limit: Option<u32>,
     event_time: u32,
     relayed: u64,
+    key_dropped: bool,
     swapped: Option<Frame>,
     batch: VecDeque<Frame>,
     last_time: Option<(u32, u32)>,
@@ -473,6 +474,18 @@ pub(super) fn relay(client: &mut Client, frame: Frame) -> Vec<Frame> {
     client.wrong.relayed += 1;
     let count = client.wrong.relayed;
     let chosen = count.is_multiple_of(EVERY);
+    if chosen && has(Fault::TimesBack) {
+        frame.timestamp = frame.timestamp.wrapping_sub(1000);
+    }
+    if has(Fault::AudioLater) && frame.type_id == type_id::AUDIO {
+        frame.timestamp = frame.timestamp.wrapping_add(80);
+    }
+    if has(Fault::FirstKeyDropped)
+        && frame.is_key()
+        && !std::mem::replace(&mut client.wrong.key_dropped, true)
+    {
+        return Vec::new();
+    }
     if client.wrong.stalled || (has(Fault::RelayStops) && count > 3) || (chosen && has(Fault::RelayDrops)) {
         return Vec::new();
     }
