@@ -118,3 +118,24 @@ fn a_file_without_certificates_is_refused() {
     let (status, said) = bench(&["test", &server.url(), "--tls-ca", "Cargo.toml"]);
     assert!(status == 2 && said.contains("Cargo.toml: no certificate in it; expected"), "{status}: {said}");
 }
+
+#[test]
+fn load_over_tls_loses_nothing_and_tells_the_time_of_tls_apart() {
+    let server = Server::start();
+    let args = ["load", &server.url(), "--tls-ca", &server.ca(), "--players", "4", "--hold", "2s"];
+    let (status, said) = bench(&[&args[..], &["--ramp", "0s", "--allow-limited", "-o", "json"]].concat());
+    assert_eq!(status, 0, "{said}");
+    let record: serde_json::Value =
+        serde_json::Deserializer::from_str(&said[said.find('{').expect("a record")..])
+            .into_iter()
+            .next()
+            .expect("a record")
+            .expect("JSON");
+    let load = &record["load"];
+    assert_eq!(load["latency"]["tls"]["count"], 5, "{said}");
+    assert_eq!(load["frames"]["lost"], 0, "{said}");
+    assert!(load["frames"]["received"].as_u64() > Some(200), "{said}");
+    let ip = format!("rtmps://127.0.0.1:{}/live", server.secure);
+    let (status, said) = bench(&["load", &ip, "--tls-ca", &server.ca(), "--hold", "1s", "--ramp", "0s"]);
+    assert!(status == 3 && said.contains("certificate"), "{status}: {said}");
+}

@@ -12,6 +12,7 @@ use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
 use super::progress::Progress;
 use super::spawn::{self, SpawnArgs};
+use super::tls::TlsArgs;
 use super::{Exit, Failure, interrupted};
 use crate::load::media::{Media, Shape, TooLittle};
 use crate::load::metrics::Exposed;
@@ -26,7 +27,7 @@ use crate::report;
 /// Publishers and players; latency, start-up time, throughput.
 #[derive(Debug, Args)]
 pub struct LoadArgs {
-    /// rtmp://host[:port]/app[/prefix][?query]; without it the built-in reference server is used.
+    /// rtmp[s]://host[:port]/app[/prefix][?query]; without it the built-in reference server is used.
     target: Option<Target>,
     /// Streams to publish, named PREFIX-0, PREFIX-1, ….
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=MAX_SESSIONS))]
@@ -96,6 +97,8 @@ pub struct LoadArgs {
     /// Show stream keys and passwords.
     #[arg(long)]
     show_secrets: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// Sessions of one run and role, at most.
@@ -212,9 +215,7 @@ async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) ->
         Some(target) => target.clone(),
         None => embedded::start()?,
     };
-    if target.is_secure() {
-        return Err(Failure::usage("load does not speak TLS: rtmp:// is expected"));
-    }
+    let tls = args.tls.for_target(&target)?;
     let url = target.display(args.show_secrets);
     let exposed = expose(args.metrics).await?;
     let mut spawned = args.spawn.start(&target, &mut stop).await?;
@@ -234,7 +235,7 @@ async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) ->
             _ = death(&mut spawned) => {}
         }
     };
-    let found = load::run(plan, media, &target, beside, stop, &mut on_second).await;
+    let found = load::run(plan, media, &target, tls, beside, stop, &mut on_second).await;
     drop(progress);
     let mask = |text: &str| if args.show_secrets { text.to_owned() } else { target.mask(text) };
     let spawned = spawn::end(spawned, mask).await;

@@ -12,12 +12,15 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::net::conn::{Dial, Io};
+use crate::net::tls::Tls;
 
 /// How a target is reached.
 #[derive(Clone)]
 pub enum Way {
     /// Over TCP.
     Tcp(SocketAddr),
+    /// Over TLS, to the host of this name.
+    Tls(SocketAddr, Tls, String),
     /// As the dialler does it.
     Dial(Arc<dyn Dial>),
 }
@@ -45,19 +48,20 @@ impl std::fmt::Debug for Way {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Way::Tcp(addr) => f.debug_tuple("Tcp").field(addr).finish(),
+            Way::Tls(addr, _, host) => f.debug_tuple("Tls").field(addr).field(host).finish(),
             Way::Dial(_) => f.write_str("Dial"),
         }
     }
 }
 
 impl Way {
-    /// A new connection.
+    /// A new connection, yet without TLS.
     ///
     /// # Errors
     /// When there is none to be had.
     pub async fn open(&self, stamps: bool) -> io::Result<Link> {
         match self {
-            Way::Tcp(addr) => {
+            Way::Tcp(addr) | Way::Tls(addr, ..) => {
                 let stream = TcpStream::connect(addr).await?;
                 // Without these two the numbers are worse and the session is as good.
                 let _ = stream.set_nodelay(true);
@@ -67,6 +71,24 @@ impl Way {
                 Ok(Link::Tcp(stream))
             }
             Way::Dial(dial) => Ok(Link::Any(dial.dial().await?)),
+        }
+    }
+
+    /// Whether TLS comes before RTMP.
+    pub fn is_secure(&self) -> bool {
+        matches!(self, Way::Tls(..))
+    }
+
+    /// TLS over a connection, where it is to be. What the kernel says of receipt is lost with it: bytes come out of whole records.
+    ///
+    /// # Errors
+    /// When its handshake fails.
+    pub async fn secure(&self, link: Link) -> io::Result<Link> {
+        match (self, link) {
+            (Way::Tls(_, tls, host), Link::Tcp(stream)) => {
+                Ok(Link::Any(Box::new(tls.connect(host, stream).await?)))
+            }
+            (_, link) => Ok(link),
         }
     }
 }

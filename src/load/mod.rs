@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::net::conn::Dial;
 use crate::net::target::Target;
+use crate::net::tls::Tls;
 use crate::record::load;
 
 mod link;
@@ -202,7 +203,7 @@ impl Run {
     }
 }
 
-/// Runs the plan against the target until it is through or `stop` is; `on_second` sees each second when it is over, and all until then.
+/// Runs the plan against the target, with `tls` by TLS, until it is through or `stop` is; `on_second` sees each second when it is over, and all until then.
 ///
 /// # Errors
 /// When the target has no address, or for want of threads.
@@ -210,6 +211,7 @@ pub async fn run(
     plan: Plan,
     media: Media,
     target: &Target,
+    tls: Option<Tls>,
     beside: Beside,
     stop: impl Future<Output = ()>,
     on_second: &mut dyn FnMut(&load::Interval, &Stats),
@@ -217,7 +219,11 @@ pub async fn run(
     let addr = tokio::net::lookup_host(target.address()).await.map_err(Error::Resolve)?.next();
     let addr = addr.ok_or_else(|| Error::Resolve(io::Error::other("no address")))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (run, shares) = Run::lay_out(plan, media, target, Way::Tcp(addr), cores);
+    let way = match tls {
+        Some(tls) => Way::Tls(addr, tls, target.host().to_owned()),
+        None => Way::Tcp(addr),
+    };
+    let (run, shares) = Run::lay_out(plan, media, target, way, cores);
     let (reports, seconds) = mpsc::unbounded_channel();
     let mut collector = Collector::new(&run, shares.len(), Some(Watch::new(beside.pid)), beside.log);
     let planned = shares.iter().map(Vec::len).sum::<usize>() as u64;

@@ -32,6 +32,7 @@ named! {
     /// What is measured, in microseconds.
     Metric {
         Tcp = "tcp", "Opening the connection.";
+        Tls = "tls", "From there to the end of TLS's handshake.";
         Handshake = "handshake", "From there to the handshake's end.";
         Connect = "connect", "`connect` to its `_result`.";
         CreateStream = "create_stream", "`createStream` to its `_result`.";
@@ -52,6 +53,7 @@ named! {
     /// Where a session fails.
     Phase {
         Tcp = "tcp", "Opening the connection.";
+        Tls = "tls", "TLS's handshake.";
         Handshake = "handshake", "Until S2.";
         Connect = "connect", "Until connect's answer.";
         CreateStream = "create_stream", "Until createStream's answer.";

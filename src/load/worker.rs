@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -58,19 +59,38 @@ async fn open(shard: &Rc<Shard>, job: Job) -> Option<Box<Worker>> {
     let run = &shard.run;
     let (publisher, name) = stream_of(run, job.role).await?;
     shard.stats.borrow_mut().counts.attempted += 1;
-    let since = run.clock.now();
-    let patience = Duration::from_nanos(PHASE_NS / 2);
-    let stamps = matches!(job.role, Role::Player(_)) && run.plan.tick.is_none();
-    let why = match timeout(patience, run.way.open(stamps)).await {
-        Ok(Ok(link)) => return Some(Box::new(Worker::new(shard, job, publisher, name, link, since))),
-        Ok(Err(e)) => e.to_string(),
-        Err(_) => format!("no connection within {patience:?}"),
+    let why = match connect(shard, job).await {
+        Ok((link, since)) => return Some(Box::new(Worker::new(shard, job, publisher, name, link, since))),
+        Err(why) => why,
     };
-    shard.stats.borrow_mut().fail(Phase::Tcp, why);
+    shard.stats.borrow_mut().fail(why.0, why.1);
     if let Role::Publisher(number) = job.role {
         run.slots[number as usize].ended_ns.store(run.clock.now(), Ordering::Release);
     }
     None
+}
+
+/// TCP and, where it is to be, TLS; and when that was done.
+async fn connect(shard: &Rc<Shard>, job: Job) -> Result<(Link, u64), Failure> {
+    let run = &shard.run;
+    let patience = Duration::from_nanos(PHASE_NS / 2);
+    let late = |_| io::Error::other(format!("nothing within {patience:?}"));
+    let passed = |metric, since| {
+        let now = run.clock.now();
+        shard.stats.borrow_mut().record_ns(metric, since, now);
+        now
+    };
+    let began = run.clock.now();
+    let stamps = matches!(job.role, Role::Player(_)) && run.plan.tick.is_none();
+    let opened = timeout(patience, run.way.open(stamps)).await.map_err(late).flatten();
+    let link = opened.map_err(|e| (Phase::Tcp, e.to_string()))?;
+    let open = passed(Metric::Tcp, began);
+    if !run.way.is_secure() {
+        return Ok((link, open));
+    }
+    let secured = timeout(patience, run.way.secure(link)).await.map_err(late).flatten();
+    let link = secured.map_err(|e| (Phase::Tls, e.to_string()))?;
+    Ok((link, passed(Metric::Tls, open)))
 }
 
 /// What it publishes or plays: players are spread over the streams that are there. `None` when there will be none.
@@ -201,7 +221,7 @@ impl Worker {
             publisher,
             link: Some(link),
             session: Session::client(config),
-            phase: Phase::Tcp,
+            phase: Phase::Handshake,
             since,
             out: Vec::new(),
             written: 0,
@@ -218,7 +238,6 @@ impl Worker {
             filled: false,
         };
         let now = worker.now();
-        worker.pass(Metric::Tcp, Phase::Handshake, now);
         let goal = if publishes { Goal::Publishing } else { Goal::Playing };
         worker.session.pursue(worker.time(now), goal);
         worker

@@ -122,6 +122,7 @@ fn frames(out: &mut String, load: &Load, duration_ms: u64) {
 /// In the order in which a session meets them.
 const ORDER: &[&str] = &[
     "tcp",
+    "tls",
     "handshake",
     "connect",
     "create_stream",
