@@ -560,6 +560,9 @@ impl Worker {
             }
             // A message that is half read is read to its end.
             self.skims = self.up && self.session.held_bytes() == 0;
+            if self.skims {
+                self.session.settle();
+            }
         }
         if self.skims {
             self.skim(bytes, at)?;

@@ -17,8 +17,8 @@ use crate::wire::note::{Note, NoteKind};
 const MAX_HEADER: usize = 18;
 /// Chunk stream ids below this have one-byte basic headers and are looked up in an array.
 const NEAR: usize = 64;
-/// No chunk stream yet.
-const NONE: u32 = u32::MAX;
+/// No chunk stream yet, or one beyond what fits: those are looked up as the far ones are.
+const NONE: u16 = u16::MAX;
 
 /// Reads a chunk stream: tolerant and talkative. Set Chunk Size and Abort take effect inside it, wherever they are sent; every message is
 /// reported all the same. However the bytes are cut, the events are the same.
@@ -37,7 +37,8 @@ pub struct ChunkReader {
     /// A chunk size that waits, in wrong ways of reading.
     later_size: Option<u32>,
     /// Index into `streams` of each chunk stream id below [`NEAR`].
-    near: [u32; NEAR],
+    near: [u16; NEAR],
+    /// The same of all others.
     far: HashMap<u32, u32>,
     streams: Vec<Stream>,
     /// The offset of the next byte that was not looked at.
@@ -146,6 +147,16 @@ impl ChunkReader {
     pub fn held_bytes(&self) -> usize {
         let coming = self.current.filter(|&i| !self.streams[i].skimmed).map_or(0, |_| self.left as usize);
         self.held - coming
+    }
+
+    /// Frees what is kept for reuse.
+    pub fn free_idle(&mut self) {
+        for s in self.streams.iter_mut().filter(|s| !s.open) {
+            self.allocated -= s.buf.capacity();
+            s.buf = Vec::new();
+        }
+        self.streams.shrink_to_fit();
+        self.notes.shrink_to_fit();
     }
 
     /// Bytes allocated for payloads, kept for reuse included.
@@ -411,11 +422,17 @@ impl ChunkReader {
     }
 
     fn lookup(&self, csid: u32) -> Option<usize> {
-        let i = match self.near.get(csid as usize) {
-            Some(&i) => i,
-            None => self.far.get(&csid).copied().unwrap_or(NONE),
-        };
-        (i != NONE).then_some(i as usize)
+        match self.near.get(csid as usize) {
+            Some(&i) if i != NONE => Some(usize::from(i)),
+            _ => self.far.get(&csid).map(|i| *i as usize),
+        }
+    }
+
+    /// The chunk stream of a header with this first byte, if it is among the near ones; 0 and 1, the longer forms, never are.
+    #[inline]
+    fn near(&self, first: u8) -> Option<usize> {
+        let i = self.near[usize::from(first & 0x3F)];
+        (i != NONE).then_some(usize::from(i))
     }
 
     /// Reads a chunk header, if it is all there, and what it means.
@@ -449,7 +466,7 @@ impl ChunkReader {
         {
             return None;
         }
-        let i = self.near[usize::from(first & 0x3F)] as usize;
+        let i = self.near(first)?;
         let s = self.streams.get(i)?;
         (s.open && s.ext.is_none()).then_some(i)
     }
@@ -557,8 +574,8 @@ impl ChunkReader {
             });
         }
         match self.near.get_mut(csid as usize) {
-            Some(near) => *near = i as u32,
-            None => drop(self.far.insert(csid, i as u32)),
+            Some(near) if i < usize::from(NONE) => *near = i as u16,
+            _ => drop(self.far.insert(csid, i as u32)),
         }
         self.streams.push(Stream { csid, ..Stream::default() });
         Ok(i)

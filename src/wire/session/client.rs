@@ -74,6 +74,11 @@ impl Pursuit {
         }
     }
 
+    /// Nothing is pursued further.
+    pub fn settle(&mut self) {
+        (self.name, self.earlier, self.goal) = Default::default();
+    }
+
     fn leave_stream(&mut self) {
         self.msid = None;
         (self.create, self.start) = (Step::Idle, Step::Idle);

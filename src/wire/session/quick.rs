@@ -1,6 +1,6 @@
 //! Quick ways for those who move much: messages read without detours, media written without being copied.
 
-use super::{Core, Error, Phase, Session, customary};
+use super::{Config, Core, Error, Phase, Session, customary};
 use crate::wire::chunk::{ChunkError, ChunkErrorKind, MessageHeader, Slice};
 use crate::wire::message::{Message, type_id};
 use crate::wire::time::Time;
@@ -70,6 +70,17 @@ impl Session {
         let gathering = core.gathering.get_or_insert_default();
         gathering.whole = whole;
         Ok(Some(Skimmed::Message(header, &gathering.whole)))
+    }
+
+    /// Frees what only the way to the goal needed: nothing further can be pursued, and the peer's handshake is forgotten.
+    pub fn settle(&mut self) {
+        let Session { reader, core } = self;
+        reader.free_idle();
+        (core.peer_hello, core.peer_answer) = (None, None);
+        core.pending.shrink_to_fit();
+        core.pursuit.settle();
+        let Config { app, tc_url, name, connect_with, .. } = &mut core.config;
+        (*app, *tc_url, *name, *connect_with) = Default::default();
     }
 
     /// Whether there is nothing to be sent: see [`Session::output`].
@@ -154,7 +165,7 @@ mod tests {
     use super::*;
     use crate::wire::chunk::{ChunkWriter, Limits};
     use crate::wire::message::UserControl;
-    use crate::wire::session::{Config, Event, HANDSHAKE_LEN};
+    use crate::wire::session::{Event, HANDSHAKE_LEN};
 
     const NOW: Time = Time::ZERO;
 

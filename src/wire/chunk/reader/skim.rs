@@ -92,8 +92,7 @@ impl ChunkReader {
             return (s.skimmed && self.left > 0 && !is_control(s.type_id))
                 .then(|| self.skim_left(i, 0, input));
         }
-        // Chunk stream ids 0 and 1, the longer forms, are never remembered there.
-        let i = self.near[usize::from(first & 0x3F)] as usize;
+        let i = self.near(first)?;
         let s = self.streams.get(i)?;
         if !s.open {
             return self.skim_first(i, input);
