@@ -21,10 +21,10 @@ fn path(name: &str) -> String {
 }
 
 /// The reference server as a process of its own, which ends with this.
-struct Served(Child, String);
+pub struct Served(Child, pub String);
 
 impl Served {
-    fn with(args: &[&str]) -> Served {
+    pub fn with(args: &[&str]) -> Served {
         let mut child = Command::new(env!("CARGO_BIN_EXE_rtmp-bench"))
             .args(["serve", "127.0.0.1:0"])
             .args(args)

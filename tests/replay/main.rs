@@ -1,4 +1,4 @@
-//! `replay`: captures sent again, against the reference server, against servers that are odd or hostile, and against nginx where it is.
+//! `replay`: captures sent again, against the reference server, against servers that are odd or hostile, and against other real ones where they are.
 
 #[path = "../capture_gen/mod.rs"]
 mod capture_gen;
