@@ -339,6 +339,11 @@ fn mistakes_are_told_before_anything_is_sent() {
         ),
         (&["--slo", "frame.p99 < 1"], "column 13"),
         (&["--publishers", "0"], "--play"),
+        (&["--duration", "2s"], "--duration: nothing is left of it behind the ramp of 2s"),
+        (&["--duration", "5s", "--hold", "1s"], "cannot be used with '--hold"),
+        (&["--duration", "5s", "--stage", "1s:1"], "cannot be used with '--stage"),
+        (&["--find", "frame.p99 < 1s", "--stage", "1s:1"], "cannot be used with '--stage"),
+        (&["--find", "frame.p99"], "column 10 of 'frame.p99': expected <"),
         (&["--bitrate", "20k"], "--bitrate: 20000 bit/s are too little for 30 frames"),
         (&["--stage", "10s"], "TIME:PLAYERS"),
         (&["-o", "junit"], "no output format 'junit'"),
@@ -346,6 +351,33 @@ fn mistakes_are_told_before_anything_is_sent() {
         let output = run(args);
         assert!(status(&output) == 2 && err(&output).contains(want), "{args:?}: {}", err(&output));
     }
+}
+
+#[test]
+fn a_duration_is_from_the_first_connection_to_silence() {
+    // The rate stretches the ramp of 100 ms to a second: what is held is shorter for it.
+    let args = ["load", "--duration", "2s", "--ramp", "100ms", "--rate", "4", "--players", "3", "-o", "json"];
+    let output = Command::new(BINARY).args(args).output().expect("the program runs");
+    let record: Value = serde_json::from_slice(&output.stdout).expect("a record");
+    // 30 + 43 frames a second of the one publisher, which begins at once.
+    let sent = frames(&record["load"], "sent");
+    assert!((140..=147).contains(&sent), "{sent} of 146");
+    assert_eq!(record["load"]["plan"]["stages"], serde_json::json!([[100, 3], [1900, 3]]));
+}
+
+#[test]
+fn more_sessions_than_descriptors_are_refused_or_the_limit_is_raised() {
+    let limited = |limit: &str, args: &[&str]| {
+        let script =
+            format!("ulimit {limit}; exec \"$0\" load --ramp 0s --hold 300ms --allow-limited \"$@\"");
+        Command::new("sh").args(["-c", &script, BINARY]).args(args).output().expect("sh runs")
+    };
+    let raised = limited("-Sn 64", &["--players", "30", "-o", "json"]);
+    assert_eq!(status(&raised), 0, "{}", err(&raised));
+    let refused = limited("-n 80", &["--players", "20"]);
+    assert_eq!(status(&refused), 2, "{}", err(&refused));
+    let want = "42 sockets need 106 file descriptors and no more than 80 can be had";
+    assert!(err(&refused).contains(want), "{}", err(&refused));
 }
 
 #[test]

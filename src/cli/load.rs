@@ -1,28 +1,22 @@
-//! `load`: publishers and players; latency, start-up time, throughput.
+//! `load`: publishers and players; latency, start-up time, throughput. Its arguments; `run` does it.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::embedded;
-use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
-use super::progress::Progress;
-use super::spawn::{self, SpawnArgs};
+use super::spawn::SpawnArgs;
 use super::tls::TlsArgs;
-use super::{Exit, Failure, interrupted};
+use super::{Exit, Failure};
 use crate::load::media::{Media, Shape, TooLittle};
-use crate::load::metrics::Exposed;
 use crate::load::plan::{Plan, Stage};
-use crate::load::slo::{self, Slo};
-use crate::load::{self, Beside, Error, Found, Stats};
-use crate::net::spawn::Spawned;
+use crate::load::slo::Slo;
 use crate::net::target::Target;
-use crate::record::{self, Outcome};
-use crate::report;
+
+mod preflight;
+mod run;
 
 /// Publishers and players; latency, start-up time, throughput.
 #[derive(Debug, Args)]
@@ -44,6 +38,9 @@ pub struct LoadArgs {
     /// How long all are kept, from the end of the ramp.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     hold: Duration,
+    /// The whole run instead of --hold: from the first connection to where publishers fall silent, ramp included.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with_all = ["hold", "stage"])]
+    duration: Option<Duration>,
     /// A stage: so long, and the players wanted at its end, reached evenly. Repeatable; in place of --players, --ramp and --hold.
     #[arg(long, value_name = "TIME:PLAYERS", value_parser = stage, conflicts_with_all = ["players", "ramp", "hold"])]
     stage: Vec<Stage>,
@@ -74,7 +71,11 @@ pub struct LoadArgs {
     /// Players read each time this comes round, not at once: cheaper, and latencies are exact to that.
     #[arg(long, value_name = "TIME", value_parser = tick)]
     tick: Option<Duration>,
-    /// For the whole run, at most.
+    /// Search the most players (with --players 0: streams), up to those given, with which this still holds, beside what holds anyway: doubled until
+    /// it does not, then halved, a run of --ramp and --hold each. Where we are the limit it is no answer, and is said.
+    #[arg(long, value_name = "EXPR", conflicts_with = "stage")]
+    find: Option<Slo>,
+    /// For everything, at most, however long --hold, --stage or a search would take.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     max_time: Duration,
     /// Event loops, each on a thread of its own; 0: one a core.
@@ -103,8 +104,6 @@ pub struct LoadArgs {
 
 /// Sessions of one run and role, at most.
 const MAX_SESSIONS: i64 = 20_000;
-/// Descriptors for all that is no session.
-const SPARE_DESCRIPTORS: u64 = 64;
 /// AAC of one channel, in bit/s.
 const MAX_AUDIO: u64 = 256_000;
 /// Video frames from key frame to key frame, at most: each is prepared.
@@ -158,7 +157,7 @@ pub fn run(args: &LoadArgs) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::internal(format!("no runtime: {e}")))?;
-    runtime.block_on(drive(args, plan, media, &outputs))
+    runtime.block_on(run::drive(args, plan, media, &outputs))
 }
 
 /// What publishers send, made or out of a file.
@@ -185,8 +184,15 @@ fn media(args: &LoadArgs) -> Result<Media, Failure> {
 }
 
 fn plan(args: &LoadArgs, shape: Shape) -> Result<Plan, Failure> {
+    let hold = match args.duration {
+        Some(whole) => whole.checked_sub(args.ramp).filter(|hold| !hold.is_zero()).ok_or_else(|| {
+            let ramp = humantime::format_duration(args.ramp);
+            Failure::usage(format!("--duration: nothing is left of it behind the ramp of {ramp}"))
+        })?,
+        None => args.hold,
+    };
     let stages = match args.stage.is_empty() {
-        true => [args.ramp, args.hold].map(|time| Stage { time, players: args.players }).to_vec(),
+        true => [args.ramp, hold].map(|time| Stage { time, players: args.players }).to_vec(),
         false => args.stage.clone(),
     };
     let plan = Plan {
@@ -196,7 +202,7 @@ fn plan(args: &LoadArgs, shape: Shape) -> Result<Plan, Failure> {
         shape,
         tick: args.tick,
         play: args.play.clone(),
-        max_time: args.max_time,
+        max_time: args.max_time.min(args.duration.unwrap_or(Duration::MAX)),
         shards: usize::from(args.shards),
     };
     match (args.publishers, plan.players(), &args.play) {
@@ -204,119 +210,5 @@ fn plan(args: &LoadArgs, shape: Shape) -> Result<Plan, Failure> {
         (1.., _, Some(_)) => Err(Failure::usage("--play plays what others publish: it needs --publishers 0")),
         (0, _, None) => Err(Failure::usage("without publishers --play must say what is played")),
         _ => Ok(plan),
-    }
-}
-
-async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) -> Result<Exit, Failure> {
-    let envelope = Envelope::begin("load");
-    descriptors(&plan, args.target.is_none())?;
-    let mut stop = std::pin::pin!(interrupted());
-    let target = match &args.target {
-        Some(target) => target.clone(),
-        None => embedded::start()?,
-    };
-    let tls = args.tls.for_target(&target)?;
-    let url = target.display(args.show_secrets);
-    let exposed = expose(args.metrics).await?;
-    let mut spawned = args.spawn.start(&target, &mut stop).await?;
-    let mut progress = Progress::new(None, "{spinner} {wide_msg}");
-    let mut on_second = |row: &record::load::Interval, total: &Stats| {
-        progress.step(1, || report::load::second(row, total.counts.lost, total.failed()));
-        if let Some(exposed) = &exposed {
-            exposed.show(total, row);
-        }
-    };
-    let pid = args.watch_pid.or(spawned.as_ref().map(Spawned::pid));
-    let beside = Beside { pid, log: outputs.iter().any(|output| output.format == Format::Hlog) };
-    let stopped = Cell::new(false);
-    let stop = async {
-        tokio::select! {
-            () = stop => stopped.set(true),
-            _ = death(&mut spawned) => {}
-        }
-    };
-    let found = load::run(plan, media, &target, tls, beside, stop, &mut on_second).await;
-    drop(progress);
-    let mask = |text: &str| if args.show_secrets { text.to_owned() } else { target.mask(text) };
-    let spawned = spawn::end(spawned, mask).await;
-    let found = match found {
-        Ok(found) => found,
-        Err(Error::Resolve(e)) => {
-            super::complain(&format!("{url}: {e}"));
-            return Ok(Exit::Unreachable);
-        }
-        Err(e @ Error::Internal(_)) => return Err(Failure::internal(e.to_string())),
-    };
-    let Found { mut load, stats, log, .. } = found;
-    load.slo = slo::with_defaults(&args.slo).iter().map(|slo| slo.judge(&stats)).collect();
-    for failed in load.sessions.failed_by_phase.values_mut() {
-        failed.sample = mask(&failed.sample);
-    }
-    let died = spawned.as_ref().is_some_and(|spawned| spawned.died.is_some());
-    let (outcome, exit) = verdict(&load, stopped.get(), died, args.allow_limited);
-    let mask = |arg: &str| match arg.parse::<Target>() {
-        Ok(target) if arg.contains("://") => target.display(args.show_secrets),
-        _ => arg.to_owned(),
-    };
-    let mut record = envelope.end(outcome, envelope::arguments(mask));
-    let embedded = args.target.is_none();
-    record.target = Some(record::Target { url: url.clone(), embedded, spawned, fingerprint: None });
-    record.load = Some(load);
-    for output in outputs {
-        let text = match output.format {
-            Format::Json => {
-                serde_json::to_string_pretty(&record).map_err(|e| Failure::internal(e.to_string()))? + "\n"
-            }
-            Format::Csv => report::load::csv(&record),
-            Format::Hlog => log.clone().unwrap_or_default(),
-            _ => report::load::screen(&record),
-        };
-        output.write(&text).map_err(Failure::internal)?;
-    }
-    if exit == Exit::Unreachable {
-        super::complain(&format!("{url}: not one session started"));
-    }
-    Ok(exit)
-}
-
-/// Each session takes a descriptor, and one more where the server is our own.
-fn descriptors(plan: &Plan, embedded: bool) -> Result<(), Failure> {
-    let sessions = (u64::from(plan.publishers) + u64::from(plan.players())) * if embedded { 2 } else { 1 };
-    let needed = sessions + SPARE_DESCRIPTORS;
-    match envelope::host().fd_limit.filter(|limit| *limit < needed) {
-        Some(limit) => Err(Failure::usage(format!(
-            "{sessions} sockets need {needed} file descriptors and the limit is {limit}: raise it with ulimit -n"
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// Where it is told how the run goes, if somebody asks.
-async fn expose(address: Option<SocketAddr>) -> Result<Option<Exposed>, Failure> {
-    let Some(address) = address else { return Ok(None) };
-    let exposed = Exposed::start(address).await;
-    let exposed =
-        exposed.map_err(|e| Failure::usage(format!("--metrics: cannot listen on {address}: {e}")))?;
-    super::complain(&format!("metrics at http://{}/metrics", exposed.address()));
-    Ok(Some(exposed))
-}
-
-/// Ready when the target that we started has ended by itself.
-async fn death(spawned: &mut Option<Spawned>) -> String {
-    match spawned {
-        Some(spawned) => spawned.died().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn verdict(load: &record::load::Load, interrupted: bool, died: bool, allow_limited: bool) -> (Outcome, Exit) {
-    let missed = died || load.slo.iter().any(|slo| !slo.held);
-    match load.sessions.started {
-        _ if interrupted => (Outcome::Interrupted, Exit::Interrupted),
-        0 => (Outcome::Unreachable, Exit::Unreachable),
-        _ if load.generator.limited && !allow_limited => (Outcome::Limited, Exit::Found),
-        _ if missed => (Outcome::Found, Exit::Found),
-        _ if load.generator.limited => (Outcome::Limited, Exit::Clean),
-        _ => (Outcome::Clean, Exit::Clean),
     }
 }

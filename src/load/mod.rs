@@ -16,6 +16,7 @@ use crate::net::target::Target;
 use crate::net::tls::Tls;
 use crate::record::load;
 
+pub mod find;
 mod link;
 pub mod media;
 pub mod metrics;
@@ -80,7 +81,7 @@ pub struct Beside {
 #[derive(Debug)]
 struct Run {
     plan: Plan,
-    media: Media,
+    media: Arc<Media>,
     way: Way,
     app: String,
     tc_url: String,
@@ -136,7 +137,7 @@ impl Run {
     /// What shards share, and the sessions of each.
     fn lay_out(
         plan: Plan,
-        media: Media,
+        media: Arc<Media>,
         target: &Target,
         way: Way,
         cores: usize,
@@ -209,7 +210,7 @@ impl Run {
 /// When the target has no address, or for want of threads.
 pub async fn run(
     plan: Plan,
-    media: Media,
+    media: impl Into<Arc<Media>>,
     target: &Target,
     tls: Option<Tls>,
     beside: Beside,
@@ -223,7 +224,7 @@ pub async fn run(
         Some(tls) => Way::Tls(addr, tls, target.host().to_owned()),
         None => Way::Tcp(addr),
     };
-    let (run, shares) = Run::lay_out(plan, media, target, way, cores);
+    let (run, shares) = Run::lay_out(plan, media.into(), target, way, cores);
     let (reports, seconds) = mpsc::unbounded_channel();
     let mut collector = Collector::new(&run, shares.len(), Some(Watch::new(beside.pid)), beside.log);
     let planned = shares.iter().map(Vec::len).sum::<usize>() as u64;
@@ -243,13 +244,13 @@ pub async fn run(
 /// meanwhile is not looked at.
 pub async fn simulate(
     plan: Plan,
-    media: Media,
+    media: impl Into<Arc<Media>>,
     target: &Target,
     dial: Arc<dyn Dial>,
     stop: impl Future<Output = ()>,
     on_second: &mut dyn FnMut(&load::Interval, &Stats),
 ) -> Found {
-    let (run, shares) = Run::lay_out(plan, media, target, Way::Dial(dial), 1);
+    let (run, shares) = Run::lay_out(plan, media.into(), target, Way::Dial(dial), 1);
     let (reports, seconds) = mpsc::unbounded_channel();
     let mut collector = Collector::new(&run, shares.len(), None, false);
     let planned = shares.iter().map(Vec::len).sum::<usize>() as u64;
@@ -410,6 +411,7 @@ impl Collector {
             watched: watch.as_ref().and_then(Watch::watched),
             intervals: rows,
             slo: Vec::new(),
+            find: None,
         };
         Found { load, stats: total, log, interrupted }
     }

@@ -151,6 +151,11 @@ pub fn with_defaults(asked: &[Slo]) -> Vec<Slo> {
 }
 
 impl Slo {
+    /// As it was given.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Whether a run kept it. Where there is no data it is not kept.
     pub fn judge(&self, stats: &Stats) -> load::Slo {
         let (value, limit, unit) = match self.what {

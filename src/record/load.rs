@@ -36,6 +36,43 @@ pub struct Load {
     pub watched: Option<Watched>,
     /// What was promised.
     pub slo: Vec<Slo>,
+    /// The search of `--find`. All else is of its step with the most sessions that kept it, or, where none did, of its last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub find: Option<Find>,
+}
+
+/// A search for the most sessions that keep a promise.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Find {
+    /// The promise.
+    pub slo: String,
+    /// What was varied: `players` or `publishers`.
+    pub of: String,
+    /// In the order in which they ran.
+    pub steps: Vec<FindStep>,
+    /// The most that kept it; absent where none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<u32>,
+    /// Why no more did: `target`; `generator`: we could not make more, so that the target may carry them; `asked`: no more were allowed; absent
+    /// where the search did not come to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<String>,
+}
+
+/// A run of a search.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FindStep {
+    /// Players or publishers.
+    pub sessions: u32,
+    /// Whether the promise and all that hold beside it were kept.
+    pub held: bool,
+    /// What was measured of the promise; absent where there was nothing to measure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// We were the limit: it says nothing of the target.
+    pub limited: bool,
+    /// Which promises were not kept.
+    pub missed: Vec<String>,
 }
 
 /// What was to be done.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::record::Record;
-use crate::record::load::{Interval, Latency, Load, Slo};
+use crate::record::load::{Find, Interval, Latency, Load, Slo};
 
 /// What was done, what came of it, and whether the numbers are the target's.
 pub fn screen(record: &Record) -> String {
@@ -23,6 +23,9 @@ pub fn screen(record: &Record) -> String {
     generator(&mut out, load);
     for slo in &load.slo {
         promise(&mut out, slo);
+    }
+    if let Some(find) = &load.find {
+        search(&mut out, find);
     }
     if let Some(target) = &record.target {
         super::death(&mut out, target);
@@ -200,6 +203,27 @@ fn promise(out: &mut String, slo: &Slo) {
         (Some(n), _) => format!("{n}"),
     };
     let _ = writeln!(out, "{:<9} {}: {value}", if slo.held { "held" } else { "MISSED" }, slo.expr);
+}
+
+fn search(out: &mut String, find: &Find) {
+    let _ = writeln!(out, "\nsearched the most {} with {}:", find.of, find.slo);
+    for step in &find.steps {
+        let value = step.value.map_or("no data".to_owned(), |value| format!("{value:.1}"));
+        let what = match (step.held, step.limited) {
+            (_, true) => "generator-limited, says nothing of the target".to_owned(),
+            (true, _) => "held".to_owned(),
+            (false, _) => format!("MISSED {}", step.missed.join(", ")),
+        };
+        let _ = writeln!(out, "{:>9} {what} ({value})", step.sessions);
+    }
+    let most = find.most.map_or("not one".to_owned(), |most| most.to_string());
+    let why = match find.bound.as_deref() {
+        Some("target") => "with more the target does not keep it",
+        Some("generator") => "at least: with more we were the limit, not the target",
+        Some(_) => "no more were allowed",
+        None => "the search was not finished",
+    };
+    let _ = writeln!(out, "most      {most} {} ({why})", find.of);
 }
 
 /// One second in a line, while the run goes on: rates and latencies of the second, losses and failures until then.

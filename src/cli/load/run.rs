@@ -1,0 +1,278 @@
+//! A run of `load`, or the runs of a search: what stands around them, and what is said of them.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::LoadArgs;
+use super::preflight::{self, Machine, Needs};
+use crate::cli::embedded;
+use crate::cli::envelope::{self, Envelope};
+use crate::cli::output::{Format, Output};
+use crate::cli::progress::Progress;
+use crate::cli::spawn;
+use crate::cli::{Exit, Failure, complain, interrupted};
+use crate::load::find::{Answer, Bound, Search};
+use crate::load::media::{Kind, Media};
+use crate::load::metrics::Exposed;
+use crate::load::plan::Plan;
+use crate::load::slo::{self, Slo};
+use crate::load::{self, Beside, Error, Found, Stats};
+use crate::net::spawn::Spawned;
+use crate::net::target::Target;
+use crate::net::tls::Tls;
+use crate::record::load::{Find, FindStep, Interval, Load};
+use crate::record::{self, Outcome};
+use crate::report;
+
+/// Between two runs of a search: servers let go of what has ended.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Runs what the arguments say and reports it.
+pub async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) -> Result<Exit, Failure> {
+    let envelope = Envelope::begin("load");
+    let raise = cleared(args, &plan, &media)?;
+    let mut stop = std::pin::pin!(interrupted());
+    let target = match &args.target {
+        Some(target) => target.clone(),
+        None => embedded::start()?,
+    };
+    let tls = args.tls.for_target(&target)?;
+    let url = target.display(args.show_secrets);
+    let exposed = expose(args.metrics).await?;
+    let spawned = args.spawn.start(&target, &mut stop).await?;
+    // Not before: what was started has the limits that its user gave it.
+    raise.map_or(Ok(()), preflight::raise).map_err(Failure::internal)?;
+    let pid = args.watch_pid.or(spawned.as_ref().map(Spawned::pid));
+    let log = outputs.iter().any(|output| output.format == Format::Hlog);
+    let mut runs = Runs {
+        media: Arc::new(media),
+        target: &target,
+        tls,
+        beside: Beside { pid, log },
+        stop,
+        spawned,
+        progress: Progress::new(None, "{spinner} {wide_msg}"),
+        exposed,
+        stopped: false,
+        died: false,
+    };
+    let ran = match &args.find {
+        None => runs.once(plan).await.map(|found| {
+            let slo = slo::with_defaults(&args.slo).iter().map(|slo| slo.judge(&found.stats)).collect();
+            (Load { slo, ..found.load }, found.log)
+        }),
+        Some(slo) => runs.search(args, slo, plan).await,
+    };
+    let Runs { spawned, stopped, progress, exposed, .. } = runs;
+    drop((progress, exposed));
+    let mask = |text: &str| if args.show_secrets { text.to_owned() } else { target.mask(text) };
+    let spawned = spawn::end(spawned, mask).await;
+    let (mut load, log) = match ran {
+        Ok(ran) => ran,
+        Err(Error::Resolve(e)) => {
+            complain(&format!("{url}: {e}"));
+            return Ok(Exit::Unreachable);
+        }
+        Err(e @ Error::Internal(_)) => return Err(Failure::internal(e.to_string())),
+    };
+    for failed in load.sessions.failed_by_phase.values_mut() {
+        failed.sample = mask(&failed.sample);
+    }
+    let died = spawned.as_ref().is_some_and(|spawned| spawned.died.is_some());
+    let (outcome, exit) = verdict(&load, stopped, died, args.allow_limited);
+    let mask = |arg: &str| match arg.parse::<Target>() {
+        Ok(target) if arg.contains("://") => target.display(args.show_secrets),
+        _ => arg.to_owned(),
+    };
+    let mut record = envelope.end(outcome, envelope::arguments(mask));
+    let embedded = args.target.is_none();
+    record.target = Some(record::Target { url: url.clone(), embedded, spawned, fingerprint: None });
+    record.load = Some(load);
+    for output in outputs {
+        let text = match output.format {
+            Format::Json => {
+                serde_json::to_string_pretty(&record).map_err(|e| Failure::internal(e.to_string()))? + "\n"
+            }
+            Format::Csv => report::load::csv(&record),
+            Format::Hlog => log.clone().unwrap_or_default(),
+            _ => report::load::screen(&record),
+        };
+        output.write(&text).map_err(Failure::internal)?;
+    }
+    if exit == Exit::Unreachable {
+        complain(&format!("{url}: not one session started"));
+    }
+    Ok(exit)
+}
+
+/// Whether this machine can do it; the descriptors to which the limit is to be raised.
+fn cleared(args: &LoadArgs, plan: &Plan, media: &Media) -> Result<Option<u64>, Failure> {
+    let second = Duration::from_secs(1).as_nanos() as u64;
+    let needs = Needs {
+        publishers: plan.publishers.into(),
+        players: plan.players().into(),
+        frames_per_s: Kind::ALL.iter().map(|kind| u64::from(media.count_before(*kind, second))).sum(),
+        swept: plan.tick.is_some(),
+        embedded: args.target.is_none(),
+        addresses: 1,
+    };
+    let cleared = preflight::check(&needs, &Machine::look()).map_err(Failure::usage)?;
+    cleared.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
+    Ok(cleared.raise)
+}
+
+/// Runs against one target, one behind the other.
+struct Runs<'a, F> {
+    media: Arc<Media>,
+    target: &'a Target,
+    tls: Option<Tls>,
+    beside: Beside,
+    stop: Pin<&'a mut F>,
+    spawned: Option<Spawned>,
+    progress: Progress,
+    exposed: Option<Exposed>,
+    /// By the user.
+    stopped: bool,
+    /// The target that we started.
+    died: bool,
+}
+
+impl<F: Future<Output = ()>> Runs<'_, F> {
+    async fn once(&mut self, plan: Plan) -> Result<Found, Error> {
+        let Runs { media, target, tls, beside, stop, spawned, progress, exposed, .. } = self;
+        let mut on_second = |row: &Interval, total: &Stats| {
+            progress.step(1, || report::load::second(row, total.counts.lost, total.failed()));
+            if let Some(exposed) = exposed {
+                exposed.show(total, row);
+            }
+        };
+        let (stopped, died) = (Cell::new(false), Cell::new(false));
+        let over = async {
+            tokio::select! {
+                () = stop => stopped.set(true),
+                _ = death(spawned) => died.set(true),
+            }
+        };
+        let found = load::run(plan, media.clone(), target, tls.clone(), *beside, over, &mut on_second).await;
+        (self.stopped, self.died) = (stopped.get(), died.get());
+        found
+    }
+
+    /// The most sessions with which all is kept: what is found, and the run that found it.
+    async fn search(
+        &mut self,
+        args: &LoadArgs,
+        wanted: &Slo,
+        plan: Plan,
+    ) -> Result<(Load, Option<String>), Error> {
+        let began = Instant::now();
+        let players = plan.players();
+        let promises = [&[wanted.clone()][..], &args.slo].concat();
+        let promises = slo::with_defaults(&promises);
+        let mut search = Search::new(if players > 0 { players } else { plan.publishers });
+        let of = if players > 0 { "players" } else { "publishers" };
+        let mut find = Find { slo: wanted.text().to_owned(), of: of.to_owned(), ..Find::default() };
+        let mut best: Option<(Load, Option<String>)> = None;
+        while let Some(sessions) = search.next() {
+            let plan = with(&plan, sessions);
+            let time = began.elapsed() + plan.timetable().silence;
+            if !find.steps.is_empty() && time > args.max_time {
+                break;
+            }
+            let Found { mut load, stats, log, .. } = self.once(plan).await?;
+            load.slo = promises.iter().map(|slo| slo.judge(&stats)).collect();
+            if self.stopped {
+                best.get_or_insert((load, log));
+                break;
+            }
+            let over = load.sessions.started == 0 || self.died;
+            let mut step = step(sessions, &load);
+            if self.died {
+                (step.held, step.limited) = (false, false);
+                step.missed.push("the target stays up".into());
+            }
+            complain(&format!("{sessions} {of}: {}", if step.held { "held" } else { "not held" }));
+            let answer = match (step.held, step.limited && !args.allow_limited) {
+                (_, true) => Answer::Limited,
+                (true, false) => Answer::Held,
+                (false, false) if step.limited => Answer::Limited,
+                (false, false) => Answer::Missed,
+            };
+            find.steps.push(step);
+            search.take(sessions, answer);
+            if answer == Answer::Held || search.most().is_none() {
+                best = Some((load, log));
+            }
+            if over {
+                break;
+            }
+            tokio::time::sleep(SETTLE).await;
+        }
+        find.most = search.most();
+        find.bound = search.next().is_none().then(|| search.bound().name().to_owned());
+        let (load, log) = best.unwrap_or_default();
+        Ok((Load { find: Some(find), ..load }, log))
+    }
+}
+
+/// The plan with another number of what is searched for.
+fn with(plan: &Plan, sessions: u32) -> Plan {
+    let mut plan = plan.clone();
+    match plan.players() {
+        0 => plan.publishers = sessions,
+        _ => plan.stages.iter_mut().for_each(|stage| stage.players = sessions),
+    }
+    plan
+}
+
+fn step(sessions: u32, load: &Load) -> FindStep {
+    let missed: Vec<String> = load.slo.iter().filter(|slo| !slo.held).map(|slo| slo.expr.clone()).collect();
+    FindStep {
+        sessions,
+        held: missed.is_empty(),
+        value: load.slo.first().and_then(|slo| slo.value),
+        limited: load.generator.limited,
+        missed,
+    }
+}
+
+/// Where it is told how the run goes, if somebody asks.
+async fn expose(address: Option<SocketAddr>) -> Result<Option<Exposed>, Failure> {
+    let Some(address) = address else { return Ok(None) };
+    let exposed = Exposed::start(address).await;
+    let exposed =
+        exposed.map_err(|e| Failure::usage(format!("--metrics: cannot listen on {address}: {e}")))?;
+    complain(&format!("metrics at http://{}/metrics", exposed.address()));
+    Ok(Some(exposed))
+}
+
+/// Ready when the target that we started has ended by itself.
+async fn death(spawned: &mut Option<Spawned>) -> String {
+    match spawned {
+        Some(spawned) => spawned.died().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn verdict(load: &Load, stopped: bool, died: bool, allow_limited: bool) -> (Outcome, Exit) {
+    let limited = match &load.find {
+        None => load.generator.limited,
+        Some(find) => find.bound.as_deref() == Some(Bound::Generator.name()),
+    };
+    let missed = match &load.find {
+        None => load.slo.iter().any(|slo| !slo.held),
+        Some(find) => find.most.is_none(),
+    };
+    match load.sessions.started {
+        _ if stopped => (Outcome::Interrupted, Exit::Interrupted),
+        0 => (Outcome::Unreachable, Exit::Unreachable),
+        _ if died => (Outcome::Found, Exit::Found),
+        _ if limited && !allow_limited => (Outcome::Limited, Exit::Found),
+        _ if missed => (Outcome::Found, Exit::Found),
+        _ if limited => (Outcome::Limited, Exit::Clean),
+        _ => (Outcome::Clean, Exit::Clean),
+    }
+}
