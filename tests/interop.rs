@@ -339,3 +339,56 @@ fn nginx_deviates_as_expected_and_no_further() {
         .collect();
     assert!(unexpected.is_empty() && status == 0, "{}", unexpected.join("\n"));
 }
+
+/// Fifty players of a clip that goes round, and ffmpeg beside them, which decodes it for three seconds.
+fn carries_all(server: &Server) {
+    let probed = probe(server);
+    assert_eq!(probed["relay"], "passthrough", "{probed}");
+    let dir = tempfile::tempdir().expect("a folder");
+    let clip = clip(dir.path());
+    let player = Command::new("ffmpeg")
+        .args(["-hide_banner", "-loglevel", "error", "-xerror", "-rw_timeout", "20000000", "-i"])
+        .arg(format!("{}/x-0", server.url))
+        .args(["-t", "3", "-f", "null", "-"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("ffmpeg runs");
+    let target = format!("{}/x", server.url);
+    let args = ["load", &target, "--players", "50", "--ramp", "2s", "--hold", "5s", "--allow-limited"];
+    let media = ["-o", "json", "--media", clip.to_str().expect("UTF-8")];
+    let (status, record) = rtmp_bench(&[&args[..], &media].concat());
+    let load = &record["load"];
+    assert_eq!(status, 0, "{load}");
+    assert_eq!(
+        (&load["sessions"]["started"], &load["sessions"]["ended"]),
+        (&51.into(), &51.into()),
+        "{load}"
+    );
+    let frames = |what: &str| load["frames"][what].as_u64().expect("a count");
+    for what in ["lost", "duplicated", "reordered", "corrupt"] {
+        assert_eq!(frames(what), 0, "{what}: {load}");
+    }
+    // At least the hold: 25 pictures and 43 frames of audio a second.
+    assert!(frames("expected") > 50 * 5 * 60, "{load}");
+    assert_eq!(frames("expected") + frames("join_burst"), frames("received"), "{load}");
+    assert_eq!(load["latency"]["frame"]["count"], load["frames"]["expected"]);
+    assert_eq!(load["timestamps_back"], serde_json::json!({ "video": 0, "audio": 0 }));
+    let played = player.wait_with_output().expect("it was started");
+    assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));
+    assert_eq!(String::from_utf8_lossy(&played.stderr), "");
+}
+
+#[test]
+fn nginx_carries_every_stamp_to_fifty_players() {
+    if let Some(server) = Server::nginx().filter(|_| installed(&["ffmpeg"])) {
+        carries_all(&server);
+    }
+}
+
+#[test]
+fn node_media_server_carries_every_stamp_to_fifty_players() {
+    if let Some(server) = Server::node_media_server().filter(|_| installed(&["ffmpeg"])) {
+        carries_all(&server);
+    }
+}
