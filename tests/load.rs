@@ -346,7 +346,7 @@ fn mistakes_are_told_before_anything_is_sent() {
         (&["--find", "frame.p99"], "column 10 of 'frame.p99': expected <"),
         (&["--bitrate", "20k"], "--bitrate: 20000 bit/s are too little for 30 frames"),
         (&["--stage", "10s"], "TIME:PLAYERS"),
-        (&["-o", "junit"], "no output format 'junit'"),
+        (&["-o", "junit"], "this verb has no format 'junit'; expected text, json, csv or hlog"),
     ] {
         let output = run(args);
         assert!(status(&output) == 2 && err(&output).contains(want), "{args:?}: {}", err(&output));

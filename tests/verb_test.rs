@@ -145,7 +145,7 @@ fn what_cannot_run_says_place_and_expectation() {
             "x.scn:3:7: unknown goal 'conected'; did you mean 'connected'?",
         ),
         (&["-s", "no/such"], "no scenario is selected"),
-        (&["-o", "xml"], "unknown format 'xml'; expected text, json, csv, hlog, junit or pcapng:DIR"),
+        (&["-o", "xml"], "unknown format 'xml'; expected text, json, junit or pcapng:DIR"),
         (&["-o", "json", "-o", "junit"], "only one can be on stdout"),
         (&["--expect", expect.to_str().unwrap()], "expect.txt:1:9: expected pass"),
         (&["--jobs", "0"], "0"),

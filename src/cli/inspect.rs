@@ -29,7 +29,7 @@ pub struct InspectArgs {
     /// A pcap or pcapng file, gzip'd or not, or the bytes of one direction of one connection.
     capture: PathBuf,
     /// Where the result goes: text or json, and a file behind a colon.
-    #[arg(short, long = "output", value_name = "FORMAT[:FILE]")]
+    #[arg(short, long = "output", value_name = "FORMAT[:FILE]", value_parser = output::one_of(FORMATS))]
     output: Vec<Output>,
     /// Only this TCP connection, by its number.
     #[arg(long, value_name = "N")]
@@ -57,13 +57,16 @@ pub struct InspectArgs {
     show_secrets: bool,
 }
 
+/// What can be written.
+const FORMATS: &[Format] = &[Format::Text, Format::Json];
+
 /// Runs the verb.
 ///
 /// # Errors
 /// When nothing could be read, or what was asked for not be written.
 pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let envelope = Envelope::begin("inspect");
-    let outputs = output::resolve(&args.output, &[Format::Text, Format::Json]).map_err(Failure::usage)?;
+    let outputs = output::resolve(&args.output).map_err(Failure::usage)?;
     let text_on_stdout = outputs.iter().any(|o| o.file.is_none() && o.format == Format::Text);
     if (args.messages || args.hex) && !text_on_stdout {
         return Err(Failure::usage(

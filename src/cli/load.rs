@@ -82,7 +82,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=256))]
     shards: u16,
     /// Where results go: text, json, csv or hlog[:FILE]. Repeatable.
-    #[arg(short = 'o', long = "output", value_name = "FORMAT[:FILE]")]
+    #[arg(short = 'o', long = "output", value_name = "FORMAT[:FILE]", value_parser = output::one_of(FORMATS))]
     output: Vec<Output>,
     /// A run that we were the limit of may pass.
     #[arg(long)]
@@ -144,13 +144,15 @@ fn tick(s: &str) -> Result<Duration, String> {
     if right.contains(&tick) { Ok(tick) } else { Err("expected a time from 1ms to 1s".into()) }
 }
 
+/// What can be written.
+const FORMATS: &[Format] = &[Format::Text, Format::Json, Format::Csv, Format::Hlog];
+
 /// Runs the verb.
 ///
 /// # Errors
 /// When it could not run: with the exit status and what to say.
 pub fn run(args: &LoadArgs) -> Result<Exit, Failure> {
-    let outputs = output::resolve(&args.output, &[Format::Text, Format::Json, Format::Csv, Format::Hlog])
-        .map_err(Failure::usage)?;
+    let outputs = output::resolve(&args.output).map_err(Failure::usage)?;
     let media = media(args)?;
     let plan = plan(args, media.shape())?;
     let runtime = tokio::runtime::Builder::new_current_thread()

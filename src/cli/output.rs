@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::str::FromStr;
 
 /// A format and, where given, the file (for `pcapng` the folder) it goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,41 +25,53 @@ pub enum Format {
     Pcapng,
 }
 
-impl FromStr for Output {
-    type Err = String;
+impl Format {
+    const ALL: [Format; 6] =
+        [Format::Text, Format::Json, Format::Csv, Format::Hlog, Format::Junit, Format::Pcapng];
 
-    fn from_str(s: &str) -> Result<Output, String> {
+    const fn name(self) -> &'static str {
+        match self {
+            Format::Text => "text",
+            Format::Json => "json",
+            Format::Csv => "csv",
+            Format::Hlog => "hlog",
+            Format::Junit => "junit",
+            Format::Pcapng => "pcapng:DIR",
+        }
+    }
+}
+
+/// Reads `FORMAT[:FILE]` for a verb that has these formats.
+pub fn one_of(formats: &'static [Format]) -> impl Fn(&str) -> Result<Output, String> + Clone {
+    move |s| {
         let (name, file) = match s.split_once(':') {
             Some((_, "")) => return Err("expected a file behind the colon".into()),
             Some((name, file)) => (name, Some(PathBuf::from(file))),
             None => (s, None),
         };
-        let format = match name {
-            "text" => Format::Text,
-            "json" => Format::Json,
-            "csv" => Format::Csv,
-            "hlog" => Format::Hlog,
-            "junit" => Format::Junit,
-            "pcapng" if file.is_none() => return Err("expected a folder: pcapng:DIR".into()),
-            "pcapng" => Format::Pcapng,
-            _ => {
-                return Err(format!(
-                    "unknown format '{name}'; expected text, json, csv, hlog, junit or pcapng:DIR"
-                ));
+        let named = |format: &&Format| format.name().split(':').next() == Some(name);
+        match formats.iter().find(named) {
+            Some(Format::Pcapng) if file.is_none() => Err("expected a folder: pcapng:DIR".into()),
+            Some(format) => Ok(Output { format: *format, file }),
+            None => {
+                let known = Format::ALL.iter().any(|format| named(&format));
+                let what = if known { "this verb has no format" } else { "unknown format" };
+                let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
+                Err(format!("{what} '{name}'; expected {}", listed(&names)))
             }
-        };
-        Ok(Output { format, file })
+        }
+    }
+}
+
+fn listed(names: &[&str]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => names.concat(),
     }
 }
 
 /// What was asked for, with `text` on stdout unless another format took its place there.
-pub fn resolve(asked: &[Output], allowed: &[Format]) -> Result<Vec<Output>, String> {
-    if let Some(other) = asked.iter().find(|o| !allowed.contains(&o.format)) {
-        return Err(format!(
-            "this verb has no output format '{}'",
-            format!("{:?}", other.format).to_lowercase()
-        ));
-    }
+pub fn resolve(asked: &[Output]) -> Result<Vec<Output>, String> {
     if asked.iter().filter(|o| o.file.is_none()).count() > 1 {
         return Err("two formats without a file: only one can be on stdout".into());
     }
@@ -100,23 +111,24 @@ mod tests {
 
     #[test]
     fn formats_and_files() {
-        let parse = |s: &str| s.parse::<Output>();
+        let parse = one_of(&[Format::Text, Format::Json, Format::Junit, Format::Pcapng]);
         assert_eq!(parse("json"), Ok(Output { format: Format::Json, file: None }));
         assert_eq!(parse("junit:a:b"), Ok(Output { format: Format::Junit, file: Some("a:b".into()) }));
         assert!(parse("pcapng").unwrap_err().contains("pcapng:DIR"));
-        assert!(parse("xml").unwrap_err().contains("unknown format 'xml'"));
+        assert_eq!(parse("pcapng:x").unwrap().format, Format::Pcapng);
+        let names = "expected text, json, junit or pcapng:DIR";
+        assert_eq!(parse("xml").unwrap_err(), format!("unknown format 'xml'; {names}"));
+        assert_eq!(parse("csv:x").unwrap_err(), format!("this verb has no format 'csv'; {names}"));
         assert!(parse("json:").unwrap_err().contains("expected a file"));
     }
 
     #[test]
     fn text_stays_on_stdout_unless_another_takes_its_place() {
-        let all = [Format::Text, Format::Json];
-        let json: Output = "json".parse().unwrap();
-        let filed: Output = "json:x".parse().unwrap();
-        assert_eq!(resolve(std::slice::from_ref(&json), &all).unwrap(), std::slice::from_ref(&json));
-        let both = resolve(std::slice::from_ref(&filed), &all).unwrap();
+        let json = Output { format: Format::Json, file: None };
+        let filed = Output { format: Format::Json, file: Some("x".into()) };
+        assert_eq!(resolve(std::slice::from_ref(&json)).unwrap(), std::slice::from_ref(&json));
+        let both = resolve(std::slice::from_ref(&filed)).unwrap();
         assert_eq!(both, [filed, Output { format: Format::Text, file: None }]);
-        assert!(resolve(&[json.clone(), json], &all).is_err());
-        assert!(resolve(&["junit".parse().unwrap()], &all).is_err());
+        assert!(resolve(&[json.clone(), json]).is_err());
     }
 }

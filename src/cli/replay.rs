@@ -57,7 +57,7 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     max_time: Duration,
     /// Where results go: text or json, and a file behind a colon. Repeatable.
-    #[arg(short = 'o', long = "output", value_name = "FORMAT[:FILE]")]
+    #[arg(short = 'o', long = "output", value_name = "FORMAT[:FILE]", value_parser = output::one_of(FORMATS))]
     output: Vec<Output>,
     /// Show stream keys and passwords.
     #[arg(long)]
@@ -85,13 +85,16 @@ impl std::str::FromStr for ChunkSize {
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What can be written.
+const FORMATS: &[Format] = &[Format::Text, Format::Json];
+
 /// Runs the verb.
 ///
 /// # Errors
 /// When it could not run: with the exit status and what to say.
 pub fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     let envelope = Envelope::begin("replay");
-    let outputs = output::resolve(&args.output, &[Format::Text, Format::Json]).map_err(Failure::usage)?;
+    let outputs = output::resolve(&args.output).map_err(Failure::usage)?;
     let recorded = read(args)?;
     let target = match &args.target {
         Some(target) => target.clone(),

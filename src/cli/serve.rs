@@ -7,10 +7,12 @@ use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 
 use super::{Exit, Failure, complain, interrupted};
+use crate::net::peer::log::{self, Told, What};
 use crate::net::peer::{self, AnyFault, Fault, Missing, Options, Peer, Taken};
 use crate::wire::chunk::Quirks;
 
-/// The reference server: any app and name. The first line on stdout is its URL; it runs until ^C.
+/// The reference server: any app and name. The first line on stdout is its URL, then stderr tells what sessions do; it runs until ^C, which is
+/// its proper end (exit status 0).
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Where it listens; port 0: a free one.
@@ -31,6 +33,9 @@ pub struct ServeArgs {
     /// Seconds between the ping requests to a client.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     ping: u32,
+    /// Show stream names, which are often keys.
+    #[arg(long)]
+    show_secrets: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -48,6 +53,9 @@ enum TakenArg {
     /// The newcomer takes over.
     Takeover,
 }
+
+/// Characters of a name that are shown.
+const LONG: usize = 100;
 
 /// Runs the verb.
 pub fn run(args: &ServeArgs) -> Result<Exit, Failure> {
@@ -75,23 +83,60 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::internal(format!("no runtime: {e}")))?;
-    runtime.block_on(serve(args.addr, options))
+    runtime.block_on(serve(args, options))
 }
 
-async fn serve(addr: SocketAddr, options: Options) -> Result<Exit, Failure> {
+async fn serve(args: &ServeArgs, mut options: Options) -> Result<Exit, Failure> {
+    let addr = args.addr;
+    // Taken from the first moment: whoever reads the URL may stop us.
+    let stop = interrupted();
     let listener = TcpListener::bind(addr)
         .await
         .map_err(|e| Failure::usage(format!("cannot listen on {addr}: {e}; is another server there?")))?;
     let addr = listener.local_addr().map_err(|e| Failure::internal(format!("no local address: {e}")))?;
     say(&peer::url(addr))?;
+    let (log, mut told) = log::channel();
+    options.log = Some(log);
     let peer = Peer::new(options);
+    let secrets = args.show_secrets;
+    let telling = async {
+        while let Some(told) = told.recv().await {
+            complain(&line(&told, secrets));
+        }
+    };
     tokio::select! {
         () = peer.listen(listener) => Err(Failure::internal("a fault ended the server")),
-        () = interrupted() => {
+        () = telling => Err(Failure::internal("the log ended")),
+        () = stop => {
             complain(&format!("stopped with {} sessions open", peer.sessions()));
             Ok(Exit::Clean)
         }
     }
+}
+
+/// What a session did, in a line.
+fn line(told: &Told, secrets: bool) -> String {
+    let from = told.from.map(|from| from.to_string()).unwrap_or_default();
+    let named = |name: &str| {
+        let (app, name) = name.split_once('/').unwrap_or((name, ""));
+        format!("{}/{}", shown(app), if secrets { shown(name) } else { "***".to_owned() })
+    };
+    match &told.what {
+        What::Publishes(name) => format!("{from} publishes {}", named(name)),
+        What::Plays(name) => format!("{from} plays {}", named(name)),
+        What::Ended { after, app, received_bytes, sent_bytes, why } => {
+            let app = app.as_deref().map_or("before connect".to_owned(), |app| format!("of {}", shown(app)));
+            let seconds = after.as_secs_f64();
+            format!(
+                "{from} {app} ended after {seconds:.1} s: {received_bytes} bytes in, {sent_bytes} out; {why}"
+            )
+        }
+    }
+}
+
+/// What a client said, fit for a terminal.
+fn shown(text: &str) -> String {
+    text.chars().take(LONG).flat_map(char::escape_debug).collect()
 }
 
 /// One line on stdout, there at once: scripts wait for the first.

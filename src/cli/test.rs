@@ -45,7 +45,7 @@ pub struct TestArgs {
     #[arg(long)]
     probe: bool,
     /// Where results go: text, json, junit[:FILE] or pcapng:DIR. Repeatable.
-    #[arg(short = 'o', long = "output", value_name = "FORMAT[:FILE]")]
+    #[arg(short = 'o', long = "output", value_name = "FORMAT[:FILE]", value_parser = output::one_of(FORMATS))]
     output: Vec<Output>,
     /// Stop at the first finding.
     #[arg(long)]
@@ -103,13 +103,15 @@ fn scale(s: &str) -> Result<f64, String> {
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What can be written.
+const FORMATS: &[Format] = &[Format::Text, Format::Json, Format::Junit, Format::Pcapng];
+
 /// Runs the verb.
 ///
 /// # Errors
 /// When it could not run: with the exit status and what to say.
 pub fn run(args: &TestArgs) -> Result<Exit, Failure> {
-    let outputs = output::resolve(&args.output, &[Format::Text, Format::Json, Format::Junit, Format::Pcapng])
-        .map_err(Failure::usage)?;
+    let outputs = output::resolve(&args.output).map_err(Failure::usage)?;
     let selection = Selection { patterns: args.scenario.clone(), severity: args.severity, slow: args.slow };
     let expectations = read_expectations(args)?;
     let suite = Suite::select(&selection).map_err(Failure::usage)?;

@@ -1,5 +1,6 @@
 //! One session of the reference server: its socket, its timers, what comes in and what waits for it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::board::{Frame, Mail, Mailbox, Place, Role};
 use super::command::{self, NetStream};
 use super::fault::{Fault, Faults};
+use super::log::{Told, What};
 use super::misbehave::{self, Misbehaviour};
 use super::{HANDSHAKE_TIME, MAX_HELD, Shared, Streams};
 use crate::net::conn::Io;
@@ -39,9 +41,9 @@ const LIMITS: Limits =
 const PING_MS: u32 = 60_000;
 
 /// Serves one connection until it ends.
-pub(super) async fn serve(shared: Arc<Shared>, io: Box<dyn Io>) {
+pub(super) async fn serve(shared: Arc<Shared>, io: Box<dyn Io>, from: Option<SocketAddr>) {
     let (mut reader, mut writer) = tokio::io::split(io);
-    let mut client = Client::new(shared.clone());
+    let mut client = Client::new(shared.clone(), from);
     let died = shared.died.notified();
     tokio::pin!(died);
     let alive = tokio::select! {
@@ -49,6 +51,7 @@ pub(super) async fn serve(shared: Arc<Shared>, io: Box<dyn Io>) {
         () = client.run(&mut reader, &mut writer) => true,
     };
     client.leave_all();
+    client.ended(alive);
     if alive && !shared.is_dead() {
         let _ = timeout(LAST_WORDS, writer.write_all(&client.out)).await;
         let _ = writer.shutdown().await;
@@ -62,6 +65,7 @@ pub(super) async fn serve(shared: Arc<Shared>, io: Box<dyn Io>) {
 pub(super) struct Client {
     pub shared: Arc<Shared>,
     pub id: u64,
+    from: Option<SocketAddr>,
     pub session: Session,
     pub mailbox: Arc<Mailbox>,
     /// The app, once connected.
@@ -75,6 +79,9 @@ pub(super) struct Client {
     /// Whether the client acknowledged anything.
     pub acked: bool,
     pub wrong: Misbehaviour,
+    /// Why it ends, where it is known.
+    why: Option<String>,
+    received: u64,
     accepted: Instant,
     close_at: Option<Instant>,
     buffer: Vec<u8>,
@@ -89,7 +96,7 @@ enum Found {
     Command(u32, Command),
     /// Any message, for the faults to look at.
     Any(MessageHeader, Bytes),
-    Ended,
+    Ended(String),
 }
 
 impl Found {
@@ -113,7 +120,7 @@ impl Found {
 }
 
 impl Client {
-    fn new(shared: Arc<Shared>) -> Client {
+    fn new(shared: Arc<Shared>, from: Option<SocketAddr>) -> Client {
         let id = shared.next_session.fetch_add(1, Ordering::Relaxed);
         let options = &shared.options;
         let mut config = Config {
@@ -128,6 +135,7 @@ impl Client {
         Client {
             shared,
             id,
+            from,
             session: Session::server(config),
             mailbox: Arc::default(),
             app: None,
@@ -137,6 +145,8 @@ impl Client {
             sent: 0,
             acked: false,
             wrong: Misbehaviour::default(),
+            why: None,
+            received: 0,
             accepted: Instant::now(),
             close_at: None,
             buffer: vec![0; READ_SIZE],
@@ -160,14 +170,16 @@ impl Client {
             tokio::select! {
                 read = reader.read(&mut self.buffer), if reads => match read {
                     Ok(n @ 1..) => self.receive(n),
-                    _ => return,
+                    Ok(_) => return self.end("closed by the client"),
+                    Err(e) => return self.end(e.to_string()),
                 },
                 written = writer.write(&out), if !out.is_empty() => match written {
                     Ok(n @ 1..) => {
                         self.sent += n as u64;
                         self.out.advance(n);
                     }
-                    _ => return,
+                    Ok(_) => return self.end("the client takes no more"),
+                    Err(e) => return self.end(e.to_string()),
                 },
                 () = arrival => {}
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.timeout(),
@@ -193,12 +205,41 @@ impl Client {
     fn timeout(&mut self) {
         let now = Instant::now();
         let late = self.handshake_deadline().is_some_and(|at| at <= now);
-        self.ending |= late || self.close_at.is_some_and(|at| at <= now);
+        if late {
+            self.end("no handshake in time");
+        }
+        self.ending |= self.close_at.is_some_and(|at| at <= now);
         self.session.timeout(self.now());
+    }
+
+    /// It ends as soon as what is queued has been written.
+    pub fn end(&mut self, why: impl Into<String>) {
+        self.ending = true;
+        self.why.get_or_insert_with(|| why.into());
+    }
+
+    /// Tells whoever runs the server. One that does not keep up is told less.
+    pub fn tell(&self, what: What) {
+        if let Some(log) = &self.shared.options.log {
+            let _ = log.try_send(Told { session: self.id, from: self.from, what });
+        }
+    }
+
+    fn ended(&mut self, alive: bool) {
+        let why = self.why.take();
+        let fault = if alive { "ended by a fault" } else { "the server died of a fault" };
+        self.tell(What::Ended {
+            after: self.accepted.elapsed(),
+            app: self.app.clone(),
+            received_bytes: self.received,
+            sent_bytes: self.sent,
+            why: why.unwrap_or_else(|| fault.to_owned()),
+        });
     }
 
     /// Feeds what was read to the session.
     fn receive(&mut self, n: usize) {
+        self.received += n as u64;
         let buffer = std::mem::take(&mut self.buffer);
         let mut changed = Vec::new();
         let mut bytes = &buffer[..n];
@@ -243,7 +284,7 @@ impl Client {
             }
             Ok(Some(Event::Message(header, payload))) => Some(Found::of(header, payload)),
             Ok(Some(_)) => Some(Found::Nothing),
-            Err(_) => Some(Found::Ended),
+            Err(e) => Some(Found::Ended(e.to_string())),
         };
         (bytes.len(), found)
     }
@@ -260,7 +301,7 @@ impl Client {
                     self.take(Found::of(header, &payload));
                 }
             }
-            Found::Ended => self.ending = true,
+            Found::Ended(why) => self.end(why),
         }
     }
 
@@ -269,7 +310,9 @@ impl Client {
         let held = self.session.held_bytes();
         let all = self.shared.held.fetch_add(held, Ordering::Relaxed) + held - self.held;
         self.shared.held.fetch_sub(self.held, Ordering::Relaxed);
-        self.ending |= held > self.held && all > MAX_HELD;
+        if held > self.held && all > MAX_HELD {
+            self.end("too many bytes of unfinished messages");
+        }
         self.held = held;
     }
 
@@ -309,7 +352,7 @@ impl Client {
                     self.status(msid, "status", "NetStream.Unpublish.Success", "Another publisher took over");
                     self.leave(msid);
                 }
-                Some(Mail::TooSlow) => self.ending = true,
+                Some(Mail::TooSlow) => self.end("the player is too slow"),
             }
         }
     }

@@ -6,6 +6,7 @@ use super::Missing;
 use super::board::Wants;
 use super::client::Client;
 use super::fault::Fault;
+use super::log::What;
 use super::misbehave;
 use crate::wire::amf0::Value;
 use crate::wire::amf3;
@@ -69,7 +70,7 @@ pub(super) fn answer(client: &mut Client, msid: u32, command: &Command) {
                 client.streams.remove(&id);
             }
         }
-        b"close" => client.ending = true,
+        b"close" => client.end("closed by the client"),
         b"releaseStream" | b"FCPublish" | b"FCUnpublish" | b"FCSubscribe" | b"FCUnsubscribe"
         | b"_checkbw" | b"checkBandwidth" => result(client, command, vec![Value::Null]),
         b"getStreamLength" => result(client, command, vec![Value::Null, Value::Number(0.0)]),
@@ -255,6 +256,7 @@ fn publish(client: &mut Client, msid: u32, command: &Command) {
         let text = format!("{plain} is already published");
         return client.status(msid, "error", "NetStream.Publish.BadName", &text);
     }
+    client.tell(What::Publishes(name.clone()));
     client.streams.insert(msid, NetStream::Publishing { name });
     client.event(UserControl::StreamBegin(msid));
     client.status(msid, "status", "NetStream.Publish.Start", &format!("{plain} is now published"));
@@ -290,6 +292,7 @@ fn play(client: &mut Client, msid: u32, command: &Command) {
     sample_access(client, msid);
     let wants = Wants { audio: true, video: true, paused: false };
     client.shared.board.play(&name, client.place(msid), &client.mailbox, wants);
+    client.tell(What::Plays(name.clone()));
     client.streams.insert(msid, NetStream::Playing { name, wants, announced: live });
 }
 

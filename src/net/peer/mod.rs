@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::conn::{Dial, Dialing, Io};
@@ -21,6 +21,7 @@ mod board;
 mod client;
 mod command;
 mod fault;
+pub mod log;
 mod misbehave;
 
 pub use board::Taken;
@@ -48,6 +49,8 @@ pub struct Options {
     pub taken: Taken,
     /// Ping requests, each time so many milliseconds passed; `None`: one a minute.
     pub ping_ms: Option<u32>,
+    /// Who is told what sessions do.
+    pub log: Option<mpsc::Sender<log::Told>>,
 }
 
 impl Options {
@@ -115,9 +118,13 @@ impl Peer {
 
     /// Serves one connection until it ends.
     pub async fn serve(&self, io: Box<dyn Io>) {
+        self.serve_from(io, None).await;
+    }
+
+    async fn serve_from(&self, io: Box<dyn Io>, from: Option<SocketAddr>) {
         let shared = self.0.clone();
         if shared.sessions.fetch_add(1, Ordering::Relaxed) < MAX_SESSIONS && !shared.is_dead() {
-            client::serve(shared.clone(), io).await;
+            client::serve(shared.clone(), io, from).await;
         }
         shared.sessions.fetch_sub(1, Ordering::Relaxed);
     }
@@ -132,11 +139,11 @@ impl Peer {
             tokio::select! {
                 () = died => return,
                 accepted = listener.accept() => match accepted {
-                    Ok((socket, _)) => {
+                    Ok((socket, from)) => {
                         // Small messages are sent as they come.
                         let _ = socket.set_nodelay(true);
                         let peer = self.clone();
-                        tokio::spawn(async move { peer.serve(Box::new(socket)).await });
+                        tokio::spawn(async move { peer.serve_from(Box::new(socket), Some(from)).await });
                     }
                     // Out of descriptors, or the connection went away again.
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
