@@ -60,16 +60,34 @@ fn link_layers() {
         ("Ethernet", 1, ethernet(&[8, 0])),
         ("802.1Q", 1, ethernet(&[0x81, 0, 0x20, 100, 8, 0])),
         ("QinQ", 1, ethernet(&[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2, 8, 0])),
+        ("QinQ of before 802.1ad", 1, ethernet(&[0x91, 0, 0, 1, 0x92, 0, 0, 2, 8, 0])),
         ("Linux cooked v1", 113, [&[0; 14][..], &[8, 0]].concat()),
         ("Linux cooked v2", 276, [&[8, 0][..], &[0; 18]].concat()),
         ("NULL, little endian", 0, vec![2, 0, 0, 0]),
+        ("NULL, big endian", 0, vec![0, 0, 0, 2]),
         ("LOOP", 108, vec![0, 0, 0, 2]),
         ("raw IP", 101, vec![]),
+        ("raw IP as some systems number it", 12, vec![]),
+        ("raw IP as OpenBSD numbers it", 14, vec![]),
         ("raw IPv4", 228, vec![]),
     ] {
         assert_eq!(payloads(link, before(&head)), BOTH, "{name}");
     }
+    let head_of_six = |link: u32, head: &[u8]| {
+        let frame = [head, &ipv6(6, &two()[1].tcp())].concat();
+        segments(pcap_frames(link, [(&frame[..], frame.len())].into_iter())).0
+    };
+    for (name, link, head) in [
+        ("Ethernet", 1, ethernet(&[0x86, 0xdd])),
+        ("Linux cooked v1", 113, [&[0; 14][..], &[0x86, 0xdd]].concat()),
+        ("Linux cooked v2", 276, [&[0x86, 0xdd][..], &[0; 18]].concat()),
+        ("NULL", 0, vec![30, 0, 0, 0]),
+        ("raw IPv6", 229, vec![]),
+    ] {
+        assert_eq!(head_of_six(link, &head)[0].1, b"hello, world", "{name} with IPv6");
+    }
     assert!(payloads(105, before(&[0; 24])).is_empty(), "802.11 is not read");
+    assert!(payloads(1, before(&ethernet(&[0x81, 0, 0, 1].repeat(9)))).is_empty(), "tags without end");
 }
 
 #[test]

@@ -347,6 +347,55 @@ fn an_anonymised_capture_has_the_same_structure_and_no_names() {
     assert_eq!(out.status.code(), Some(2), "a raw dump is no capture");
 }
 
+/// Times, lengths on the wire and captured lengths of a capture's TCP packets.
+fn outline(path: &str) -> Vec<(u64, usize, usize)> {
+    use rtmp_bench::capture::frame::Unwrapper;
+    use rtmp_bench::capture::pcap::{Source, open};
+    let Ok(Source::Packets(mut reader)) = open(Path::new(path)) else { panic!("{path}") };
+    let (mut unwrapper, mut all) = (Unwrapper::default(), Vec::new());
+    while let Some(packet) = reader.packet().expect("a packet") {
+        all.extend(unwrapper.segment(packet).map(|s| (s.time.as_micros(), s.len, s.payload.len())));
+    }
+    all
+}
+
+#[test]
+fn an_anonymised_capture_has_the_same_times_and_lengths_and_no_media() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shown = folder.path().join("shown.pcap").to_string_lossy().into_owned();
+    for (name, coded) in [("loc-ffmpeg-publish.pcapng", 230), ("drv-two-interfaces.pcapng", 230)] {
+        let capture = shipped(name);
+        let flv = |path: &str| {
+            let out = folder.path().join("out.flv");
+            inspect(&[path, "--flv", &out.to_string_lossy()]);
+            let bytes = std::fs::read(&out).expect("written");
+            let reader = rtmp_bench::wire::flv::Reader::new(&bytes[..]).expect("an FLV file");
+            reader.map(|tag| tag.expect("a tag")).filter(|t| t.data.len() > 30).collect::<Vec<_>>()
+        };
+        assert_eq!(inspect(&[&capture, "--anonymise", &shown]).status.code(), Some(0));
+        assert_eq!(outline(&capture), outline(&shown), "{name}");
+        let (before, after) = (flv(&capture), flv(&shown));
+        assert!(before.len() >= coded && before.len() == after.len(), "{name}: {} frames", before.len());
+        let replaced = before.iter().zip(&after).filter(|(b, a)| b.data[20..] != a.data[20..]);
+        assert!(replaced.count() >= coded, "{name}");
+    }
+}
+
+#[test]
+fn what_tcp_repeats_with_other_bytes_is_noted() {
+    let mut hello = vec![3];
+    hello.resize(1537, 7);
+    let all =
+        [Packet::new(0, 99, SYN, &[]), Packet::new(0, 100, ACK, &hello), Packet::new(0, 600, ACK, b"other")];
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = file(&folder, "conflict.pcap", &pcap(&all));
+    let out = inspect(&[&path.to_string_lossy(), "--strict"]);
+    let text = stdout(&out);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text.contains("note: c2s at 500 tcp-conflict: bytes that came again differ"), "{text}");
+    assert!(text.contains("c1-word"), "{text}");
+}
+
 #[test]
 fn the_clients_side_becomes_a_scenario() {
     let folder = tempfile::tempdir().expect("a folder");

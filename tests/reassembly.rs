@@ -26,6 +26,8 @@ struct Kept {
     bytes: [Vec<u8>; 2],
     next: [u64; 2],
     holes: Vec<Hole>,
+    /// How many bytes came with which time.
+    times: [Vec<(Time, usize)>; 2],
 }
 
 impl Handler for Keep {
@@ -46,6 +48,7 @@ impl Handler for Keep {
         assert_eq!(offset, kept.next[d], "not in order");
         kept.next[d] += bytes.len() as u64;
         kept.bytes[d].extend_from_slice(bytes);
+        kept.times[d].push((time, bytes.len()));
     }
 
     fn hole(&mut self, kept: &mut Kept, _: &Connection, _: Time, hole: Hole) {
@@ -120,6 +123,13 @@ fn generated_captures_equal_a_byte_map() {
             let want = &case.bytes[d ^ client];
             let direction = Direction::BOTH[d];
             assert!(want.values().eq(&kept.bytes[d]), "seed {seed}, {direction}: other bytes");
+            // Each packet is a millisecond behind the one before it.
+            let at = |packet: &usize| Time::from_micros(1_700_000_000_000_000 + *packet as u64 * 1000);
+            let times = kept.times[d].iter().flat_map(|(time, n)| std::iter::repeat_n(*time, *n));
+            assert!(
+                times.eq(case.brought[d ^ client].iter().map(at)),
+                "seed {seed}, {direction}: other times"
+            );
             let holes = kept.holes.iter().filter(|h| h.direction == direction).map(|h| (h.offset, h.bytes));
             // Behind the last byte that came, FIN or an acknowledgement may show another hole.
             let holes: Vec<_> =

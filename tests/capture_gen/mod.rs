@@ -101,12 +101,15 @@ pub fn pcap_frames<'a>(link: u32, frames: impl Iterator<Item = (&'a [u8], usize)
 }
 
 /// One generated connection, and what a byte map of its packets holds.
+#[derive(Default)]
 pub struct Case {
     pub packets: Vec<Packet>,
     pub syn: bool,
     /// By direction: place -> byte, from the lowest place.
     pub bytes: [BTreeMap<u64, u8>; 2],
     pub conflicts: bool,
+    /// By direction: for each byte, in the order of the places, the packet that brought it.
+    pub brought: [Vec<usize>; 2],
     /// By direction: places whose copies differ.
     pub contested: [BTreeSet<u64>; 2],
     /// The sequence number of the lowest place of each direction.
@@ -193,40 +196,47 @@ fn seq_of(isn: u32, place: usize) -> u32 {
 /// Each packet acknowledges what came before it in the file, and what the capture lost among that.
 fn acknowledge(packets: &mut [Packet], isn: [u32; 2]) {
     for (side, isn) in isn.into_iter().enumerate() {
-        // Place -> the first packet that brings it.
-        let mut first = BTreeMap::new();
-        for (i, p) in packets.iter().enumerate().filter(|(_, p)| p.side == side) {
-            let place = i64::from(p.seq.wrapping_sub(seq_of(isn, 0)).cast_signed());
-            (place..place + p.payload.len() as i64).for_each(|place| {
-                first.entry(place).or_insert(i);
-            });
-        }
-        let (mut ahead, mut acked) = (first.into_iter().peekable(), 0);
+        let (first, _) = first_copies(packets, side, isn);
+        let mut ahead = first.iter().enumerate().filter_map(|(at, f)| f.map(|(_, i)| (at, i))).peekable();
+        let mut acked = 0;
         for (i, p) in packets.iter_mut().enumerate().filter(|(_, p)| p.side != side) {
-            while let Some((place, _)) = ahead.next_if(|(_, first)| *first < i) {
-                acked = place + 1;
+            while let Some((at, _)) = ahead.next_if(|(_, first)| *first < i) {
+                acked = at + 1;
             }
-            p.ack = seq_of(isn, acked.max(0) as usize);
+            p.ack = seq_of(isn, acked);
         }
     }
 }
 
-/// The naive way: each byte at its place, the first copy counts, keep-alive bytes are none.
-fn byte_map(packets: Vec<Packet>, isn: [u32; 2], syn: bool, conflicts: bool) -> Case {
-    let (mut bytes, mut contested, mut lowest) =
-        <([BTreeMap<u64, u8>; 2], [BTreeSet<u64>; 2], [u32; 2])>::default();
-    for side in 0..2 {
-        let of_side = |p: &&Packet| p.side == side && p.kept > 0;
-        let place = |p: &Packet| i64::from(p.seq.wrapping_sub(seq_of(isn[side], 0)).cast_signed());
-        let least = packets.iter().filter(of_side).map(place).min().filter(|_| !syn).unwrap_or(0);
-        lowest[side] = seq_of(isn[side], least as usize);
-        for p in packets.iter().filter(of_side) {
-            for (at, byte) in (place(p) - least..).zip(&p.payload[..p.kept]) {
-                if bytes[side].entry(at as u64).or_insert(*byte) != byte {
-                    contested[side].insert(at as u64);
-                }
+/// By place, the first copy of a byte and the packet that brought it; and the places where other copies differ.
+type Copies = (Vec<Option<(u8, usize)>>, BTreeSet<usize>);
+
+fn first_copies(packets: &[Packet], side: usize, isn: u32) -> Copies {
+    let (mut first, mut contested) = (Vec::new(), BTreeSet::new());
+    for (i, p) in packets.iter().enumerate().filter(|(_, p)| p.side == side && p.kept > 0) {
+        let from = p.seq.wrapping_sub(seq_of(isn, 0)) as usize;
+        first.resize(first.len().max(from + p.kept), None);
+        for (at, byte) in (from..).zip(&p.payload[..p.kept]) {
+            if first[at].get_or_insert((*byte, i)).0 != *byte {
+                contested.insert(at);
             }
         }
     }
-    Case { packets, syn, bytes, conflicts, contested, lowest }
+    (first, contested)
+}
+
+/// The naive way: each byte at its place, the first copy counts, keep-alive bytes are none.
+fn byte_map(packets: Vec<Packet>, isn: [u32; 2], syn: bool, conflicts: bool) -> Case {
+    let mut case = Case { packets, syn, conflicts, ..Case::default() };
+    for (side, isn) in isn.into_iter().enumerate() {
+        let (first, contested) = first_copies(&case.packets, side, isn);
+        let least = first.iter().position(Option::is_some).filter(|_| !syn).unwrap_or(0);
+        let place = |at: usize| (at - least) as u64;
+        let all = || first.iter().enumerate().filter_map(|(at, f)| f.map(|(byte, i)| (place(at), byte, i)));
+        case.lowest[side] = seq_of(isn, least);
+        case.bytes[side] = all().map(|(at, byte, _)| (at, byte)).collect();
+        case.brought[side] = all().map(|(.., i)| i).collect();
+        case.contested[side] = contested.into_iter().map(place).collect();
+    }
+    case
 }

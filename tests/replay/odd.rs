@@ -8,7 +8,7 @@ use rtmp_bench::net::conn::{Dial, Dialing, Io};
 use rtmp_bench::net::pipe;
 use rtmp_bench::wire::amf0::Value;
 use rtmp_bench::wire::chunk::MessageHeader;
-use rtmp_bench::wire::message::{Command, Message};
+use rtmp_bench::wire::message::{Command, Message, UserControl};
 use rtmp_bench::wire::session::{Config, Event, Fields, Session};
 use rtmp_bench::wire::time::Time;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,6 +43,8 @@ pub enum Ways {
     StopsReading,
     /// Sends [`SLOWLY`] between two frames, five of them, to who plays.
     PlaysSlowly,
+    /// Asks for acknowledgements and a ping's answer.
+    Asks,
     /// Sets a bandwidth of [`NARROW`] bytes.
     Narrow { acks: bool },
     /// Sends acknowledgements, four million bytes of them.
@@ -197,6 +199,11 @@ impl Odd {
             _ if matches!(self.ways, Ways::Mute | Ways::Floods) => {}
             b"connect" if self.ways == Ways::Refuses => {
                 say(0, "_error", id, vec![Value::Null, status("NetConnection.Connect.Rejected")]);
+            }
+            b"connect" if self.ways == Ways::Asks => {
+                say(0, "_result", id, vec![Value::Null, status("NetConnection.Connect.Success")]);
+                session.send(&Message::UserControl(UserControl::PingRequest(77)), Fields::default());
+                session.send(&Message::WindowAckSize(1000), Fields::default());
             }
             b"connect" if matches!(self.ways, Ways::Narrow { .. }) => {
                 say(0, "_result", id, vec![Value::Null, status("NetConnection.Connect.Success")]);

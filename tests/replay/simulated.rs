@@ -476,6 +476,22 @@ fn a_players_later_commands_wait_for_the_media_that_stood_before_them() {
 }
 
 #[test]
+fn acknowledgements_and_pings_are_those_of_the_target() {
+    let odd = Odd::new(Ways::Asks);
+    let recorded = of_bytes(&Conversation::rich().frames(2, 3, 10, 40).pcap());
+    replay(recorded, &settings(), odd.clone());
+    let got = odd.messages();
+    let said: Vec<_> = got.iter().map(|(_, _, m)| m).collect();
+    assert!(said.contains(&&Message::UserControl(UserControl::PingResponse(77))), "{said:?}");
+    let acks: Vec<u32> = said
+        .iter()
+        .filter_map(|m| if let Message::Acknowledgement(n) = m { Some(*n) } else { None })
+        .collect();
+    // The recorded client acknowledged 4000 bytes; here the handshake and a few answers came.
+    assert!(!acks.is_empty() && acks.iter().all(|n| (3073..3900).contains(n)), "{acks:?}");
+}
+
+#[test]
 fn no_more_is_unacknowledged_than_the_target_asks() {
     let note =
         |s: &Session| s.notes.iter().any(|n| n.starts_with("not heeded: the target's Set Peer Bandwidth"));
