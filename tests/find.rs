@@ -40,12 +40,8 @@ fn what_a_server_takes_is_found() {
             let plan = Plan {
                 publishers: 1,
                 stages: [1, 3].map(|s| Stage { time: Duration::from_secs(s), players }).to_vec(),
-                rate: 1000,
                 shape,
-                tick: None,
-                play: None,
-                max_time: Duration::from_secs(60),
-                shards: 1,
+                ..Plan::default()
             };
             let (media, target) = (Media::new(shape).unwrap(), "rtmp://peer/live".parse().unwrap());
             let found =

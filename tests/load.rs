@@ -347,6 +347,12 @@ fn mistakes_are_told_before_anything_is_sent() {
         (&["--bitrate", "20k"], "--bitrate: 20000 bit/s are too little for 30 frames"),
         (&["--stage", "10s"], "TIME:PLAYERS"),
         (&["-o", "junit"], "this verb has no format 'junit'; expected text, json, csv or hlog"),
+        (&["--churn", "5", "--players", "0"], "--churn is about players"),
+        (&["--churn", "50/s", "--rate", "10"], "more come back than --rate lets begin"),
+        (&["--churn", "1000/s", "--hold", "2h", "--max-time", "2h"], "a run has at most"),
+        (&["--slow-players", "5"], "PCT@RATE"),
+        (&["--source-ip", "127.0.0.2,::1"], "IPv4 and IPv6"),
+        (&["rtmp://127.0.0.1/live/cam{x}"], "expected {i}, {n} or {FROM..TO}"),
     ] {
         let output = run(args);
         assert!(status(&output) == 2 && err(&output).contains(want), "{args:?}: {}", err(&output));
@@ -378,6 +384,35 @@ fn more_sessions_than_descriptors_are_refused_or_the_limit_is_raised() {
     assert_eq!(status(&refused), 2, "{}", err(&refused));
     let want = "42 sockets need 106 file descriptors and no more than 80 can be had";
     assert!(err(&refused).contains(want), "{}", err(&refused));
+}
+
+#[test]
+fn connections_come_from_the_addresses_in_turn() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("rtmp://{}/live", listener.local_addr().unwrap());
+    let mut child = Command::new(BINARY)
+        .args(["load", &url, "--publishers", "4", "--source-ip", "127.0.0.2,127.0.0.3", "--shards", "1"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program runs");
+    let from = (0..4).map(|_| listener.accept().expect("a connection").1.ip().to_string());
+    let from: Vec<String> = from.collect();
+    let _ = child.kill();
+    let _ = child.wait();
+    assert_eq!(from, ["127.0.0.2", "127.0.0.3", "127.0.0.2", "127.0.0.3"]);
+}
+
+#[test]
+fn the_screen_says_what_is_not_as_usual() {
+    let more = ["--slow-players", "50%@100k", "--burst", "300ms", "--churn", "2/s", "--players", "2"];
+    let output = run(&[SHORT, HOLD, &more[..]].concat());
+    let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
+    for part in
+        ["2 players a second leave and come back", "once in 300 ms", "slow      50 % of the players read 100"]
+    {
+        assert!(text.contains(part), "{part}: {text}{}", err(&output));
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The load path in simulated time: everything of it but the sockets, against the reference server through pipes. What the report says is
 //! held against exact arithmetic.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use base64::Engine;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use rtmp_bench::load::media::{Kind, Media, Shape};
-use rtmp_bench::load::plan::{Plan, Stage};
+use rtmp_bench::load::plan::{Plan, Slow, Stage};
 use rtmp_bench::load::slo::Slo;
 use rtmp_bench::load::{Found, simulate};
 use rtmp_bench::net::conn::{Dial, Dialing, Io};
@@ -29,13 +30,14 @@ fn plan(publishers: u32, stages: &[(u32, u32)]) -> Plan {
     Plan {
         publishers,
         stages: stages.iter().map(|&(s, players)| Stage { time: SECOND * s, players }).collect(),
-        rate: 1000,
         shape: SHAPE,
-        tick: None,
-        play: None,
-        max_time: SECOND * 3600,
-        shards: 0,
+        ..Plan::default()
     }
+}
+
+thread_local! {
+    /// What was written on each connection of this test, in the order in which they began.
+    static SAID: RefCell<Vec<Vec<u8>>> = RefCell::default();
 }
 
 /// When a connection was opened and closed, since the run began.
@@ -61,6 +63,7 @@ impl Dial for Watched {
             let (io, began, lives) = (self.peer.dial().await?, self.began, self.lives.clone());
             let mut all = lives.lock().unwrap();
             all.push((began.elapsed(), None));
+            SAID.with_borrow_mut(|said| said.push(Vec::new()));
             let number = all.len() - 1;
             drop(all);
             Ok(Box::new(Alive { io, began, number, lives }) as Box<dyn Io>)
@@ -92,7 +95,11 @@ impl AsyncRead for Alive {
 
 impl AsyncWrite for Alive {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(n)) = written {
+            SAID.with_borrow_mut(|said| said[self.number].extend_from_slice(&bytes[..n]));
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -244,4 +251,88 @@ fn a_target_that_says_nothing_costs_a_bounded_time() {
     for (opened, closed) in &lives {
         assert_eq!(closed.expect("closed") - *opened, SECOND * 10);
     }
+}
+
+#[test]
+fn churn_keeps_the_number_and_loses_nothing() {
+    let churned = Plan { churn: Some(SECOND / 4), ..plan(2, &[(0, 8), (6, 8)]) };
+    let (found, lives) = run(churned, &[]);
+    // One comes back each quarter of a second, for six seconds and the hundredth that it took to begin.
+    assert_eq!((lives.len(), found.load.sessions.started, found.load.sessions.ended), (34, 34, 34));
+    for second in &up(&found)[..6] {
+        assert!((10..=11).contains(second), "{:?}", up(&found));
+    }
+    let attempted: Vec<u64> = found.load.intervals.iter().map(|row| row.attempted).collect();
+    assert_eq!(attempted[1..6], [4; 5]);
+    let frames = &found.load.frames;
+    assert!(frames.lost == 0 && frames.expected > 2000, "{frames:?}");
+    // The first to come is the first to leave.
+    assert!(lives[2].1 < lives[3].1 && lives[3].1 < lives[4].1, "{lives:?}");
+}
+
+#[test]
+fn slow_players_take_no_more_than_they_may_and_spoil_no_number() {
+    let slow = Slow { per_cent: 25.0, rate_bps: 40_000 };
+    let (found, _) = run(Plan { slow: Some(slow), ..plan(1, &[(0, 4), (8, 4)]) }, &[]);
+    let apart = found.load.slow.expect("slow players");
+    let bytes = found.load.bytes.received;
+    let others = 3.0 * 300_000.0 / 8.0 * 8.0;
+    // One reads 40 kbit/s for eight seconds, three get all; headers come on top.
+    let expected = others + 40_000.0 / 8.0 * 8.0;
+    assert!((bytes as f64 / expected - 1.0).abs() < 0.1, "{bytes} bytes, not {expected}");
+    assert_eq!((apart.ended, apart.dropped, found.load.sessions.ended), (1, 0, 5));
+    assert!(apart.frames.lost > 100 && found.load.frames.lost == 0, "{apart:?}");
+    assert!(found.load.latency["frame"].max_us < 5_000 && apart.latency["frame"].max_us > 4_000_000);
+}
+
+#[test]
+fn late_players_are_spread_over_the_time_between_key_frames() {
+    let late = Plan { late_join: true, shape: Shape::new(300_000, 30, 60), ..plan(1, &[(0, 200), (3, 200)]) };
+    let (found, _) = run(late, &[]);
+    // The reference server begins with the latest key frame: it is of any age up to two seconds.
+    let age = histogram(&found.load.latency["key_age"]);
+    assert!((190..=200).contains(&age.len()), "{}", age.len());
+    let halves = [age.count_between(0, 1_000_000), age.count_between(1_000_001, 2_000_000)];
+    assert!(halves.iter().all(|half| (70..130).contains(half)), "{halves:?}");
+}
+
+#[test]
+fn bursts_are_on_time_by_their_plan() {
+    let (found, _) = run(Plan { burst: Some(SECOND * 3 / 10), ..plan(1, &[(0, 2), (4, 2)]) }, &[]);
+    let frames = &found.load.frames;
+    assert!(frames.lost == 0 && frames.received == frames.expected + frames.join_burst, "{frames:?}");
+    assert!(found.load.latency["frame"].max_us < 5_000, "{:?}", found.load.latency["frame"]);
+    // Between two frames there is nothing, or three tenths of a second.
+    let gap = histogram(&found.load.latency["gap"]);
+    let apart = gap.count_between(290_000, 310_000);
+    assert_eq!(gap.count_between(0, 5_000) + apart, gap.len());
+    assert!((24..=28).contains(&apart), "{apart}");
+    // What fell due behind the last burst before the end was not sent.
+    assert_eq!(frames.sent, frames_in(SECOND * 39 / 10 + Duration::from_nanos(1)));
+}
+
+#[test]
+fn names_and_tokens_are_made_by_their_patterns() {
+    let (name, suffix) = ("cam-{i:02}".parse().unwrap(), "?token=t{n}".parse().unwrap());
+    let named = Plan { name: Some(name), suffix: Some(suffix), ..plan(2, &[(0, 4), (1, 4)]) };
+    let (found, _) = run(named, &[]);
+    assert_eq!(found.load.sessions.ended, 6);
+    for (line, name) in [
+        (0, "cam-00?token=t0"),
+        (1, "cam-01?token=t1"),
+        (2, "cam-00?token=t0"),
+        (3, "cam-01?token=t1"),
+        (5, "cam-01?token=t3"),
+    ] {
+        let said = SAID.with_borrow(|said| said[line].clone());
+        assert!(said.windows(name.len()).any(|word| word == name.as_bytes()), "{line}: no {name}");
+    }
+}
+
+#[test]
+fn a_kind_that_never_comes_is_missed() {
+    let (found, _) = run(plan(1, &[(0, 2), (6, 2)]), &["audio-withheld"]);
+    let failed = &found.load.sessions.failed_by_phase["first_frame"];
+    assert_eq!(failed.count, 2);
+    assert!(failed.sample.starts_with("no audio came"), "{}", failed.sample);
 }

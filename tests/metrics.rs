@@ -68,16 +68,7 @@ fn at_the_end_it_is_what_the_record_says() {
     runtime.block_on(async {
         let shape = Shape { bitrate_bps: 300_000, fps: 30, gop: 30, audio_bps: 64_000 };
         let stages = [0, 5].map(|s| Stage { time: Duration::from_secs(s), players: 3 }).to_vec();
-        let plan = Plan {
-            publishers: 2,
-            stages,
-            rate: 1000,
-            shape,
-            tick: None,
-            play: None,
-            max_time: Duration::from_secs(3600),
-            shards: 0,
-        };
+        let plan = Plan { publishers: 2, stages, shape, ..Plan::default() };
         let media = Media::new(shape).expect("media");
         let target = "rtmp://peer/live".parse().expect("a target");
         let mut last = String::new();

@@ -12,7 +12,7 @@ use rtmp_bench::scenario::suite::{Report, Suite};
 use simulated::{judge, judge_known, options, suite};
 
 /// What only many sessions, or times as a player has them, can show: `tests/load.rs` sees to it that `load` does.
-const LOADS: &[&str] = &["relay-late", "relay-stalls", "connects-refused", "audio-later"];
+const LOADS: &[&str] = &["relay-late", "relay-stalls", "connects-refused", "audio-later", "audio-withheld"];
 
 type Verdicts = BTreeMap<String, Verdict>;
 

@@ -14,7 +14,9 @@ use crate::load::media::{Media, Shape, TooLittle};
 use crate::load::plan::{Plan, Stage};
 use crate::load::slo::Slo;
 use crate::net::target::Target;
+use crowd::CrowdArgs;
 
+mod crowd;
 mod preflight;
 mod run;
 
@@ -23,13 +25,14 @@ mod run;
 pub struct LoadArgs {
     /// rtmp[s]://host[:port]/app[/prefix][?query]; without it the built-in reference server is used.
     target: Option<Target>,
-    /// Streams to publish, named PREFIX-0, PREFIX-1, ….
+    /// Streams to publish, named PREFIX-0, PREFIX-1, …; where the target's prefix or query holds {i}, {i:04} or {1..20}, the stream's number
+    /// is put there instead, and at {n} the session's.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=MAX_SESSIONS))]
     publishers: u32,
     /// Players, spread over the published streams.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(..=MAX_SESSIONS))]
     players: u32,
-    /// Play this name, which somebody else publishes; with --publishers 0.
+    /// Play this name, which somebody else publishes; with --publishers 0. Several by pattern: cam-{1..20}, with {n} the player's number.
     #[arg(long, value_name = "NAME")]
     play: Option<String>,
     /// From no player to all.
@@ -90,6 +93,8 @@ pub struct LoadArgs {
     /// Tell Prometheus how the run goes, at http://ADDR/metrics while it lasts; port 0: a free one.
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    crowd: CrowdArgs,
     #[command(flatten)]
     spawn: SpawnArgs,
     /// The target's process: the processor time and memory that it and its children take are recorded too. With --spawn: that one.
@@ -197,7 +202,7 @@ fn plan(args: &LoadArgs, shape: Shape) -> Result<Plan, Failure> {
         true => [args.ramp, hold].map(|time| Stage { time, players: args.players }).to_vec(),
         false => args.stage.clone(),
     };
-    let plan = Plan {
+    let mut plan = Plan {
         publishers: args.publishers,
         stages,
         rate: args.rate,
@@ -206,7 +211,9 @@ fn plan(args: &LoadArgs, shape: Shape) -> Result<Plan, Failure> {
         play: args.play.clone(),
         max_time: args.max_time.min(args.duration.unwrap_or(Duration::MAX)),
         shards: usize::from(args.shards),
+        ..Plan::default()
     };
+    args.crowd.apply(&mut plan, args.target.as_ref())?;
     match (args.publishers, plan.players(), &args.play) {
         (0, 0, _) => Err(Failure::usage("no publishers and no players: nothing to do")),
         (1.., _, Some(_)) => Err(Failure::usage("--play plays what others publish: it needs --publishers 0")),

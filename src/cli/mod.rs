@@ -85,7 +85,7 @@ struct Cli {
 enum Verb {
     Check(check::CheckArgs),
     Inspect(inspect::InspectArgs),
-    Load(load::LoadArgs),
+    Load(Box<load::LoadArgs>),
     Replay(replay::ReplayArgs),
     Serve(serve::ServeArgs),
     Test(test::TestArgs),

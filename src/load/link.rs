@@ -1,7 +1,7 @@
 //! The byte stream under a session: a TCP socket read with the kernel's stamps, or any other stream that a dialler gives.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::net::conn::{Dial, Io};
 use crate::net::tls::Tls;
@@ -33,6 +33,17 @@ pub enum Link {
     Swept(std::net::TcpStream),
     /// Anything else.
     Any(Box<dyn Io>),
+}
+
+/// How a connection is to be.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wishes {
+    /// The address that it is made from.
+    pub source: Option<IpAddr>,
+    /// The kernel is to say when bytes came.
+    pub stamps: bool,
+    /// Bytes that the kernel may hold for us.
+    pub room: Option<u32>,
 }
 
 /// What one read got.
@@ -59,13 +70,22 @@ impl Way {
     ///
     /// # Errors
     /// When there is none to be had.
-    pub async fn open(&self, stamps: bool) -> io::Result<Link> {
+    pub async fn open(&self, wishes: Wishes) -> io::Result<Link> {
         match self {
             Way::Tcp(addr) | Way::Tls(addr, ..) => {
-                let stream = TcpStream::connect(addr).await?;
+                let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+                if let Some(source) = wishes.source {
+                    // The port is chosen when the target is known: one for each target, not one for all.
+                    let _ = setsockopt(&socket, sockopt::IpBindAddressNoPort, &true);
+                    socket.bind((source, 0).into())?;
+                }
+                if let Some(room) = wishes.room {
+                    socket.set_recv_buffer_size(room)?;
+                }
+                let stream = socket.connect(*addr).await?;
                 // Without these two the numbers are worse and the session is as good.
                 let _ = stream.set_nodelay(true);
-                if stamps {
+                if wishes.stamps {
                     let _ = setsockopt(&stream, sockopt::ReceiveTimestampns, &true);
                 }
                 Ok(Link::Tcp(stream))

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -20,6 +21,7 @@ pub mod find;
 mod link;
 pub mod media;
 pub mod metrics;
+pub mod name;
 pub mod plan;
 mod shard;
 pub mod slo;
@@ -95,6 +97,8 @@ struct Run {
     silence_ns: AtomicU64,
     /// Players that are there.
     playing: AtomicU64,
+    /// Connections that were begun.
+    dialled: AtomicUsize,
 }
 
 /// When a publisher sent its first frame and when it fell silent, in nanoseconds; 0: not yet.
@@ -159,6 +163,7 @@ impl Run {
             slots: (0..plan.publishers).map(|_| Slot::default()).collect(),
             silence_ns: AtomicU64::new(clock.at(timetable.silence)),
             playing: AtomicU64::new(0),
+            dialled: AtomicUsize::new(0),
             plan,
             media,
             way,
@@ -184,12 +189,23 @@ impl Run {
         let began = slot.began_ns.load(Ordering::Acquire);
         let ended = slot.ended_ns.load(Ordering::Acquire);
         let until = until.min(self.silence()).min(if ended == 0 { u64::MAX } else { ended });
-        if began == 0 { 0 } else { self.media.count_before(kind, until.saturating_sub(began)) }
+        let behind = if began == 0 { 0 } else { until.saturating_sub(began) };
+        match self.burst_ns() {
+            // What fell due by the last burst before that.
+            Some(burst) if behind > 0 => self.media.count_before(kind, (behind - 1) / burst * burst + 1),
+            _ => self.media.count_before(kind, behind),
+        }
     }
 
     fn planned_ns(&self, publisher: u32, kind: Kind, seq: u32) -> u64 {
         let began = self.slots[publisher as usize].began_ns.load(Ordering::Acquire);
-        began.saturating_add(self.media.offset_ns(kind, seq))
+        let offset = self.media.offset_ns(kind, seq);
+        let burst = self.burst_ns().unwrap_or(1);
+        began.saturating_add(offset.div_ceil(burst).saturating_mul(burst))
+    }
+
+    fn burst_ns(&self) -> Option<u64> {
+        self.plan.burst.map(|burst| burst.as_nanos() as u64).filter(|ns| *ns > 0)
     }
 
     /// Whether this publisher can have sent this by now: a target may say anything.
@@ -199,8 +215,31 @@ impl Run {
             && stamp.planned_ns <= now
     }
 
-    fn name(&self, publisher: u32) -> String {
-        format!("{}-{publisher}{}", self.prefix, self.suffix)
+    /// The name of a stream of ours for the session of this number.
+    fn name(&self, stream: u32, session: u32) -> String {
+        let name = match &self.plan.name {
+            Some(pattern) => pattern.fill(stream, session),
+            None => format!("{}-{stream}", self.prefix),
+        };
+        name + &self.behind(stream, session)
+    }
+
+    /// The name of a stream of others for the player of this number.
+    fn foreign_name(&self, name: &str, player: u32) -> String {
+        let name =
+            self.plan.name.as_ref().map_or_else(|| name.to_owned(), |pattern| pattern.fill(player, player));
+        name + &self.behind(player, player)
+    }
+
+    fn behind(&self, stream: u32, session: u32) -> String {
+        self.plan.suffix.as_ref().map_or_else(|| self.suffix.clone(), |pattern| pattern.fill(stream, session))
+    }
+
+    /// The address that the next connection is made from, if not any.
+    fn source(&self) -> Option<IpAddr> {
+        let sources = &self.plan.sources;
+        let next = self.dialled.fetch_add(1, Ordering::Relaxed);
+        sources.get(next.checked_rem(sources.len())?).copied()
     }
 }
 
@@ -217,7 +256,8 @@ pub async fn run(
     stop: impl Future<Output = ()>,
     on_second: &mut dyn FnMut(&load::Interval, &Stats),
 ) -> Result<Found, Error> {
-    let addr = tokio::net::lookup_host(target.address()).await.map_err(Error::Resolve)?.next();
+    let mut addrs = tokio::net::lookup_host(target.address()).await.map_err(Error::Resolve)?;
+    let addr = addrs.find(|addr| plan.sources.iter().all(|source| source.is_ipv4() == addr.is_ipv4()));
     let addr = addr.ok_or_else(|| Error::Resolve(io::Error::other("no address")))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let way = match tls {
@@ -269,6 +309,8 @@ struct Collector {
     /// `None` where time is simulated.
     watch: Option<Watch>,
     total: Stats,
+    /// Of slow players.
+    slow: Stats,
     /// Seconds that not every shard handed over.
     open: BTreeMap<u64, (usize, Stats, load::Interval)>,
     rows: Vec<load::Interval>,
@@ -284,6 +326,7 @@ impl Collector {
             shards,
             watch,
             total: Stats::default(),
+            slow: Stats::default(),
             open: BTreeMap::new(),
             rows: Vec::new(),
             kernel,
@@ -325,6 +368,7 @@ impl Collector {
         row.sessions_up += report.up;
         row.oldest_outstanding_us = row.oldest_outstanding_us.max(report.oldest_us);
         stats.add(&report.stats);
+        self.slow.add(&report.slow);
         self.kernel &= report.kernel;
         // A shard that ended hands over no more: what is behind waits no longer either.
         let whole = *came == self.shards;
@@ -359,7 +403,7 @@ impl Collector {
     }
 
     fn end(self, run: &Run, planned: u64, interrupted: bool) -> Found {
-        let Collector { watch, total, rows, kernel, shards, log, .. } = self;
+        let Collector { watch, total, slow, rows, kernel, shards, log, .. } = self;
         let counts = total.counts;
         let plan = &run.plan;
         let millis = |d: Duration| d.as_millis() as u64;
@@ -378,26 +422,28 @@ impl Collector {
                 receipt_clock: if kernel { "kernel" } else { "user" }.into(),
                 play: plan.play.clone(),
                 media: media_plan(&run.media),
+                churn_per_s: plan.churn.map(|gap| 1.0 / gap.as_secs_f64()),
+                late_join: plan.late_join,
+                burst_ms: plan.burst.map(millis),
+                sources: plan.sources.iter().map(ToString::to_string).collect(),
                 shards: shards as u32,
             },
             sessions: load::Sessions {
                 planned,
                 attempted: counts.attempted,
                 started: counts.started,
-                ended: counts.ended,
+                ended: counts.ended + slow.counts.ended,
                 failed_by_phase: total.failed_by_phase(),
             },
-            frames: load::Frames {
-                sent: counts.sent,
-                received: counts.received,
-                expected: counts.expected,
-                lost: counts.lost,
-                duplicated: counts.duplicated,
-                reordered: counts.reordered,
-                corrupt: counts.corrupt,
-                join_burst: counts.join_burst,
-                foreign: counts.foreign,
-            },
+            frames: frames(&counts),
+            slow: plan.slow.map(|asked| load::SlowPlayers {
+                per_cent: asked.per_cent,
+                rate_bps: asked.rate_bps,
+                ended: slow.counts.ended,
+                dropped: slow.failed(),
+                frames: frames(&slow.counts),
+                latency: slow.latencies(),
+            }),
             timestamps_back: load::Back { video: counts.back_video, audio: counts.back_audio },
             joins: load::Joins {
                 players: counts.joined,
@@ -414,6 +460,20 @@ impl Collector {
             find: None,
         };
         Found { load, stats: total, log, interrupted }
+    }
+}
+
+fn frames(counts: &stats::Counts) -> load::Frames {
+    load::Frames {
+        sent: counts.sent,
+        received: counts.received,
+        expected: counts.expected,
+        lost: counts.lost,
+        duplicated: counts.duplicated,
+        reordered: counts.reordered,
+        corrupt: counts.corrupt,
+        join_burst: counts.join_burst,
+        foreign: counts.foreign,
     }
 }
 

@@ -1,8 +1,14 @@
 //! When which session begins and ends: stages and rate as a list.
 
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
 use super::media::Shape;
+use super::name::Pattern;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +29,29 @@ pub struct Plan {
     pub max_time: Duration,
     /// Event loops; 0: one a core.
     pub shards: usize,
+    /// Each time so much of it passed, the player that has been there longest leaves and comes back.
+    pub churn: Option<Duration>,
+    /// Players that read slowly.
+    pub slow: Option<Slow>,
+    /// Players come once the streams have run for a while, each at a random place between two key frames.
+    pub late_join: bool,
+    /// The addresses that connections are made from, one after the other; none: as the system likes.
+    pub sources: Vec<IpAddr>,
+    /// Names of streams; `None`: as the target says.
+    pub name: Option<Pattern>,
+    /// The query behind the name, with its `?`; `None`: as the target says.
+    pub suffix: Option<Pattern>,
+    /// Publishers send what fell due in such a time at once; `None`: each frame on its time.
+    pub burst: Option<Duration>,
+}
+
+/// Some players take no more than so much.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Slow {
+    /// Of all players.
+    pub per_cent: f64,
+    /// Bits a second that each of them reads.
+    pub rate_bps: u64,
 }
 
 /// So long, and the players wanted at its end.
@@ -63,10 +92,44 @@ pub struct Timetable {
     pub silence: Duration,
 }
 
+impl Default for Plan {
+    /// Nobody, for an hour at most.
+    fn default() -> Plan {
+        Plan {
+            publishers: 0,
+            stages: Vec::new(),
+            rate: 1000,
+            shape: Shape::new(1_000_000, 30, 30),
+            tick: None,
+            play: None,
+            max_time: Duration::from_secs(3600),
+            shards: 0,
+            churn: None,
+            slow: None,
+            late_join: false,
+            sources: Vec::new(),
+            name: None,
+            suffix: None,
+            burst: None,
+        }
+    }
+}
+
 impl Plan {
     /// Players at most at a time.
     pub fn players(&self) -> u32 {
         self.stages.iter().map(|stage| stage.players).max().unwrap_or(0)
+    }
+
+    /// Whether the player of this number reads slowly: those that do are spread evenly.
+    pub fn is_slow(&self, number: u32) -> bool {
+        let share = self.slow.map_or(0.0, |slow| slow.per_cent / 100.0);
+        (f64::from(number + 1) * share).floor() > (f64::from(number) * share).floor()
+    }
+
+    /// From key frame to key frame.
+    fn gop(&self) -> Duration {
+        Duration::from_secs(1) * self.shape.gop / self.shape.fps.max(1)
     }
 
     /// The whole run, laid out.
@@ -74,31 +137,84 @@ impl Plan {
         let mut pace = Pace { next: Duration::ZERO, step: Duration::from_secs(1) / self.rate.max(1) };
         // Where there are no players the ramp is the publishers'.
         let ramp = self.stages.first().filter(|_| self.players() == 0).map_or(Duration::ZERO, |s| s.time);
-        let mut jobs: Vec<Job> = (0..self.publishers)
+        let jobs: Vec<Job> = (0..self.publishers)
             .map(|i| {
                 let begin = pace.take(ramp * i / self.publishers);
                 Job { role: Role::Publisher(i), begin, end: None }
             })
             .collect();
         let mut at = if self.players() == 0 { Duration::ZERO } else { pace.next };
-        let mut playing: Vec<usize> = Vec::new();
-        let mut number = 0;
+        if self.late_join && self.players() > 0 {
+            at += self.gop();
+            pace.next = at;
+        }
+        let mut crowd =
+            Crowd { pace, jobs, playing: VecDeque::new(), number: 0, churn: None, spread: Duration::ZERO };
+        crowd.churn = self.churn.map(|gap| (at + gap, gap));
+        crowd.spread = if self.late_join { self.gop() } else { Duration::ZERO };
         for stage in &self.stages {
-            let (from, to) = (playing.len() as u32, stage.players);
+            let (from, to) = (crowd.playing.len() as u32, stage.players);
             for k in 0..from.abs_diff(to) {
                 let when = at + stage.time * (k + u32::from(to < from)) / from.abs_diff(to);
-                if to > from {
-                    playing.push(jobs.len());
-                    jobs.push(Job { role: Role::Player(number), begin: pace.take(when), end: None });
-                    number += 1;
-                } else if let Some(last) = playing.pop() {
-                    jobs[last].end = Some(when.max(jobs[last].begin));
-                }
+                crowd.churn_before(when);
+                if to > from { crowd.join(when) } else { crowd.leave(when) }
             }
             // A stage that the rate stretched ends later, and what is behind it too.
-            at = (at + stage.time).max(if to > from { pace.next } else { at });
+            at = (at + stage.time).max(if to > from { crowd.pace.next } else { at });
+            crowd.churn_before(at.min(self.max_time));
         }
-        Timetable { jobs, silence: at.max(pace.next).min(self.max_time) }
+        let silence = at.max(crowd.pace.next).min(self.max_time) + crowd.spread;
+        let mut jobs = crowd.jobs;
+        jobs.sort_by_key(|job| job.begin);
+        Timetable { jobs, silence }
+    }
+}
+
+/// Players that come and go.
+struct Crowd {
+    pace: Pace,
+    jobs: Vec<Job>,
+    /// Those that are there, the earliest first.
+    playing: VecDeque<usize>,
+    number: u32,
+    /// When the next one leaves and comes back, and how long after it the one behind.
+    churn: Option<(Duration, Duration)>,
+    /// In what time each comes late at random.
+    spread: Duration,
+}
+
+impl Crowd {
+    fn join(&mut self, when: Duration) {
+        self.come(self.number, when);
+        self.number += 1;
+    }
+
+    fn come(&mut self, number: u32, when: Duration) {
+        // The same plan is the same run, random places included.
+        let share = StdRng::seed_from_u64(self.jobs.len() as u64).random::<f64>();
+        let begin = self.pace.take(when) + self.spread.mul_f64(share);
+        self.playing.push_back(self.jobs.len());
+        self.jobs.push(Job { role: Role::Player(number), begin, end: None });
+    }
+
+    fn leave(&mut self, when: Duration) {
+        if let Some(last) = self.playing.pop_back() {
+            self.jobs[last].end = Some(when.max(self.jobs[last].begin));
+        }
+    }
+
+    /// Lets players leave and come back as far as their time is before this.
+    fn churn_before(&mut self, until: Duration) {
+        while let Some((when, gap)) = self.churn.filter(|(when, _)| *when < until) {
+            if let Some(first) = self.playing.pop_front() {
+                let when = when.max(self.jobs[first].begin);
+                self.jobs[first].end = Some(when);
+                if let Role::Player(number) = self.jobs[first].role {
+                    self.come(number, when);
+                }
+            }
+            self.churn = Some((when + gap, gap));
+        }
     }
 }
 
@@ -125,8 +241,7 @@ mod tests {
     fn plan(publishers: u32, rate: u32, stages: &[(u32, u32)]) -> Timetable {
         let stages = stages.iter().map(|&(s, players)| Stage { time: SECOND * s, players }).collect();
         let shape = Shape::new(1_000_000, 30, 30);
-        let max_time = SECOND * 3600;
-        Plan { publishers, stages, rate, shape, tick: None, play: None, max_time, shards: 0 }.timetable()
+        Plan { publishers, stages, rate, shape, ..Plan::default() }.timetable()
     }
 
     fn up(table: &Timetable, at: Duration) -> usize {
@@ -151,6 +266,53 @@ mod tests {
         assert_eq!(table.jobs[10].begin, SECOND);
         assert!(table.jobs.windows(2).all(|w| w[1].begin - w[0].begin >= SECOND / 10));
         assert_eq!(table.silence, SECOND * 8);
+    }
+
+    #[test]
+    fn churn_replaces_the_earliest_evenly() {
+        let stages = vec![Stage { time: SECOND, players: 10 }, Stage { time: SECOND * 10, players: 10 }];
+        let churn = Some(SECOND / 4);
+        let table = Plan { stages, churn, ..Plan::default() }.timetable();
+        // Ten come, and from the first quarter of a second on one in four a second.
+        let comeback = |job: &&Job| job.begin >= SECOND;
+        assert_eq!(table.jobs.len(), 10 + 43);
+        assert_eq!(table.jobs.iter().filter(comeback).count(), 10 * 4);
+        for (i, job) in table.jobs.iter().enumerate() {
+            let Some(end) = job.end else { continue };
+            assert!(end - job.begin >= SECOND / 4, "{i}");
+            // Under the rate of a thousand a second.
+            let soon = end..=end + SECOND / 1000;
+            let back =
+                table.jobs.iter().filter(|other| soon.contains(&other.begin) && other.role == job.role);
+            let back = back.count();
+            assert_eq!(back, 1, "{i}");
+        }
+        assert!((2..11).all(|second| up(&table, SECOND * second) == 10));
+        assert!(table.jobs.windows(2).all(|w| w[0].begin <= w[1].begin));
+    }
+
+    #[test]
+    fn late_players_come_at_all_places_between_two_key_frames() {
+        let stages = vec![Stage { time: SECOND, players: 200 }, Stage { time: SECOND * 5, players: 200 }];
+        let shape = Shape::new(1_000_000, 30, 60);
+        let plan = Plan { publishers: 2, stages, shape, late_join: true, ..Plan::default() };
+        let table = plan.timetable();
+        assert_eq!(table, plan.timetable());
+        let begins: Vec<f64> = table.jobs[2..].iter().map(|job| job.begin.as_secs_f64()).collect();
+        assert!(begins[0] >= 2.0 && begins[199] <= 5.1, "{begins:?}");
+        // Of the place between two key frames, two seconds apart, nothing is known from the number.
+        let early = begins.iter().filter(|begin| **begin % 2.0 < 1.0).count();
+        assert!((70..130).contains(&early), "{early}");
+    }
+
+    #[test]
+    fn slow_players_are_spread_evenly() {
+        let slow = |per_cent| Plan { slow: Some(Slow { per_cent, rate_bps: 1 }), ..Plan::default() };
+        let numbers = |per_cent| (0..20).filter(|i| slow(per_cent).is_slow(*i)).collect::<Vec<_>>();
+        assert_eq!(numbers(20.0), [4, 9, 14, 19]);
+        assert_eq!(numbers(100.0).len(), 20);
+        assert_eq!(numbers(33.4).len(), 6);
+        assert!(!(0..20).any(|i| Plan::default().is_slow(i)));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Report {
     pub second: u64,
     /// What was counted and measured in it.
     pub stats: Stats,
+    /// What slow players got.
+    pub slow: Stats,
     /// Sessions that publish or play.
     pub up: u64,
     /// Age of the frame that has been outstanding longest.
@@ -54,8 +56,11 @@ pub struct Shard {
     /// Chunk headers of the frame that is being written.
     pub heads: RefCell<Vec<u8>>,
     pub stats: RefCell<Stats>,
+    /// What slow players got: it says nothing of the others.
+    pub slow: RefCell<Stats>,
     pub up: Cell<u64>,
-    pub players: RefCell<HashMap<u32, Rc<RefCell<Receiver>>>>,
+    /// Those that listen to streams of ours, by where they are.
+    pub players: RefCell<HashMap<usize, Rc<RefCell<Receiver>>>>,
     pub wheel: Wheel,
     /// The real-time clock less the monotonic one; `None` while they step.
     pub offset_ns: Cell<Option<u64>>,
@@ -87,6 +92,7 @@ pub async fn drive(run: Arc<Run>, jobs: Vec<Job>, reports: UnboundedSender<Repor
         control: RefCell::new(nix::cmsg_space!(nix::sys::time::TimeSpec)),
         heads: RefCell::default(),
         stats: RefCell::default(),
+        slow: RefCell::default(),
         up: Cell::new(0),
         players: RefCell::default(),
         wheel: Wheel::default(),
@@ -179,22 +185,29 @@ impl Shard {
         let _ = reports.send(Report {
             second,
             stats: self.stats.take(),
+            slow: self.slow.take(),
             up: self.up.get(),
             oldest_us: oldest.map(|planned| now.saturating_sub(planned) / 1000),
             kernel: !self.unstamped.get(),
         });
     }
 
+    /// What slow players got is counted apart.
+    pub fn account(&self, slow: bool) -> &RefCell<Stats> {
+        if slow { &self.slow } else { &self.stats }
+    }
+
     /// Gives a player's audio and video to its account.
     pub fn message(
         &self,
         to: Option<&Rc<RefCell<Receiver>>>,
+        slow: bool,
         at: u64,
         header: MessageHeader,
         payload: &[u8],
     ) {
         if let (Some(kind), Some(receiver)) = (Kind::of(header.type_id), to) {
-            let mut stats = self.stats.borrow_mut();
+            let mut stats = self.account(slow).borrow_mut();
             let came = Came { at, kind, timestamp: header.timestamp };
             receiver.borrow_mut().take(&self.run, &mut stats, came, payload);
         }

@@ -174,6 +174,20 @@ impl Receiver {
         })
     }
 
+    /// What is wrong when nothing came of one kind, of which at least two rounds of key frames were planned by `until`, and the other flowed.
+    pub fn absent(&self, run: &Run, until: u64) -> Option<String> {
+        let publisher = self.publisher.filter(|_| self.last_ns.is_some())?;
+        let shape = run.media.shape();
+        let patience = 2_000_000_000 * u64::from(shape.gop.max(1)) / u64::from(shape.fps.max(1));
+        let planned = |kind, at| run.planned_before(publisher, kind, at);
+        let missing = |kind: Kind| {
+            let all = planned(kind, until).saturating_sub(planned(kind, self.asked_ns + patience));
+            (self.timestamps[kind as usize].is_none() && all > 0)
+                .then(|| format!("no {} came: {all} frames of it were planned", kind.name()))
+        };
+        Kind::ALL.into_iter().find_map(missing)
+    }
+
     /// Since when the frame that has been outstanding longest was planned, if there is one.
     pub fn oldest_ns(&self, run: &Run, now: u64) -> Option<u64> {
         let publisher = self.publisher?;

@@ -11,16 +11,18 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::link::Link;
-use super::media::{Kind, Stamp};
+use super::link::{Link, Wishes};
+use super::media::Kind;
 use super::plan::{Job, Role};
 use super::shard::Shard;
 use super::stats::{Metric, Phase};
 use super::track::Receiver;
 use super::{DRAIN, Run, Slot};
 use crate::wire::chunk::Limits;
-use crate::wire::session::{Config, Event, Fields, Goal, Heads, Refusal, Session, Skimmed};
+use crate::wire::session::{Config, Event, Fields, Goal, Refusal, Session, Skimmed};
 use crate::wire::time::Time;
+
+mod publish;
 
 /// What each phase before media may take.
 const PHASE_NS: u64 = 10_000_000_000;
@@ -30,6 +32,10 @@ const STUCK_NS: u64 = 10_000_000_000;
 const LOOK_NS: u64 = 50_000_000;
 /// How long frames that others overtook are waited for at the end.
 const STRAGGLERS_NS: u64 = 500_000_000;
+/// How often a slow player reads.
+const SLOW_NS: u64 = 100_000_000;
+/// Bytes that the kernel may hold for a slow player: the target is to feel it soon.
+const SLOW_ROOM: u32 = 32 << 10;
 /// Reads that a session does before others have their turn.
 const READS: usize = 16;
 /// What publishers announce: each frame is one chunk.
@@ -81,8 +87,13 @@ async fn connect(shard: &Rc<Shard>, job: Job) -> Result<(Link, u64), Failure> {
         now
     };
     let began = run.clock.now();
-    let stamps = matches!(job.role, Role::Player(_)) && run.plan.tick.is_none();
-    let opened = timeout(patience, run.way.open(stamps)).await.map_err(late).flatten();
+    let slow = Allowance::of(run, job.role).is_some();
+    let wishes = Wishes {
+        source: run.source(),
+        stamps: matches!(job.role, Role::Player(_)) && run.plan.tick.is_none() && !slow,
+        room: slow.then_some(SLOW_ROOM),
+    };
+    let opened = timeout(patience, run.way.open(wishes)).await.map_err(late).flatten();
     let link = opened.map_err(|e| (Phase::Tcp, e.to_string()))?;
     let open = passed(Metric::Tcp, began);
     if !run.way.is_secure() {
@@ -96,8 +107,8 @@ async fn connect(shard: &Rc<Shard>, job: Job) -> Result<(Link, u64), Failure> {
 /// What it publishes or plays: players are spread over the streams that are there. `None` when there will be none.
 async fn stream_of(run: &Run, role: Role) -> Option<(Option<u32>, String)> {
     let number = match (role, &run.plan.play) {
-        (Role::Publisher(i), _) => return Some((Some(i), run.name(i))),
-        (Role::Player(_), Some(name)) => return Some((None, format!("{name}{}", run.suffix))),
+        (Role::Publisher(i), _) => return Some((Some(i), run.name(i, i))),
+        (Role::Player(number), Some(name)) => return Some((None, run.foreign_name(name, number))),
         (Role::Player(number), None) => number,
     };
     let count = run.plan.publishers;
@@ -105,7 +116,7 @@ async fn stream_of(run: &Run, role: Role) -> Option<(Option<u32>, String)> {
     while tried < count && run.clock.now() < run.silence() {
         let wanted = (number % count + tried) % count;
         match run.slots[wanted as usize].state() {
-            State::Live => return Some((Some(wanted), run.name(wanted))),
+            State::Live => return Some((Some(wanted), run.name(wanted, number))),
             State::Gone => tried += 1,
             State::Coming => sleep(Duration::from_millis(5)).await,
         }
@@ -129,28 +140,27 @@ impl Slot {
     }
 }
 
-/// A payload in chunks: `first` stands before the first one and `other` before each other.
-fn chunked<'a>(
-    first: &'a [u8],
-    other: &'a [u8],
-    chunk_size: usize,
-    payload: [&'a [u8]; 3],
-) -> Vec<IoSlice<'a>> {
-    let mut slices = vec![IoSlice::new(first)];
-    let mut room = chunk_size;
-    for mut part in payload {
-        while !part.is_empty() {
-            if room == 0 {
-                slices.push(IoSlice::new(other));
-                room = chunk_size;
-            }
-            let piece;
-            (piece, part) = part.split_at(part.len().min(room));
-            room -= piece.len();
-            slices.push(IoSlice::new(piece));
-        }
+/// What a slow player may read.
+#[derive(Debug, Clone, Copy)]
+struct Allowance {
+    rate_bps: u64,
+    /// When it began, and what was read since.
+    since: u64,
+    bytes: u64,
+}
+
+impl Allowance {
+    fn of(run: &Run, role: Role) -> Option<Allowance> {
+        let slow =
+            run.plan.slow.filter(|_| matches!(role, Role::Player(number) if run.plan.is_slow(number)))?;
+        Some(Allowance { rate_bps: slow.rate_bps, since: 0, bytes: 0 })
     }
-    slices
+
+    /// Bytes that may be read by now.
+    fn left(&self, now: u64) -> usize {
+        let all = u128::from(now - self.since) * u128::from(self.rate_bps) / 8_000_000_000;
+        (all as u64).saturating_sub(self.bytes) as usize
+    }
 }
 
 /// What follows from an event.
@@ -181,6 +191,8 @@ struct Worker {
     next: [u32; 2],
     due: [u64; 2],
     receiver: Option<Rc<RefCell<Receiver>>>,
+    /// It reads no more than this allows.
+    slow: Option<Allowance>,
     /// It publishes or plays.
     up: bool,
     /// What comes is only skimmed.
@@ -231,6 +243,7 @@ impl Worker {
             next: [0; 2],
             due: [u64::MAX; 2],
             receiver: None,
+            slow: Allowance::of(run, job.role),
             up: false,
             skims: false,
             armed: u64::MAX,
@@ -331,11 +344,17 @@ impl Worker {
         if audio < video { (Kind::Audio, audio) } else { (Kind::Video, video) }
     }
 
-    /// Writes what the session has to say and what is left.
-    fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+    /// Takes what the session has to say behind what is to be written.
+    fn hear(&mut self) {
         if !self.session.is_silent() {
             self.out.extend_from_slice(&self.session.output());
-        } else if self.out.is_empty() {
+        }
+    }
+
+    /// Writes what the session has to say and what is left.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        self.hear();
+        if self.out.is_empty() {
             return Ok(());
         }
         while self.written < self.out.len() {
@@ -384,7 +403,8 @@ impl Worker {
         if now < until {
             return Ok(false);
         }
-        if now >= until + DRAIN.as_nanos() as u64 {
+        // What a slow player did not read in its time it never will.
+        if now >= until + DRAIN.as_nanos() as u64 || self.slow.is_some() {
             return Ok(true);
         }
         Ok(match &self.receiver {
@@ -397,81 +417,6 @@ impl Worker {
         })
     }
 
-    /// Sends the frames whose time has come, as long as the socket takes them.
-    fn publish(&mut self, cx: &mut Context<'_>, mut now: u64) -> Result<(), Failure> {
-        let until = self.until();
-        loop {
-            let (kind, due) = self.due();
-            if due > now || due >= until || !self.out.is_empty() {
-                return Ok(());
-            }
-            {
-                // What the target's refusal to take bytes delayed is not our lateness.
-                let mut stats = self.shard.stats.borrow_mut();
-                stats.record_ns(Metric::Lag, due.max(self.unblocked), now);
-                stats.counts.sent += 1;
-            }
-            self.frame(cx, kind, due, now)?;
-            now = self.now();
-        }
-    }
-
-    /// Sends the next frame of this kind.
-    fn frame(&mut self, cx: &mut Context<'_>, kind: Kind, due: u64, now: u64) -> Result<(), Failure> {
-        let seq = self.next[kind as usize];
-        self.plan_next(kind, seq + 1);
-        let shard = self.shard.clone();
-        let (media, publisher) = (&shard.run.media, self.publisher.unwrap_or_default());
-        let late_us = u32::try_from((now - due) / 1000).unwrap_or(u32::MAX);
-        let stamp = Stamp { run: shard.run.id, publisher, seq, planned_ns: due, late_us };
-        let (Some(frame), timestamp) = (media.frame(kind, seq), media.timestamp(kind, seq)) else {
-            return Ok(());
-        };
-        for message in media.ahead(kind, seq) {
-            self.session.send(message, Fields { timestamp: Some(timestamp), ..Fields::default() });
-        }
-        self.flush(cx)?;
-        let mut heads = shard.heads.borrow_mut();
-        heads.clear();
-        let Heads { first, chunk_size } =
-            self.session.head(&mut heads, kind.type_id(), timestamp, frame.len() as u32);
-        let (first, other) = heads.split_at(first);
-        let stamp = frame.stamp(&stamp);
-        let [before, after] = [frame.before(), frame.after()];
-        let stamp: &[u8] = stamp.as_ref().map_or(&[], |bytes| bytes);
-        if frame.len() <= chunk_size {
-            self.write(cx, &[first, before, stamp, after].map(IoSlice::new))
-        } else {
-            self.write(cx, &chunked(first, other, chunk_size, [before, stamp, after]))
-        }
-    }
-
-    fn plan_next(&mut self, kind: Kind, seq: u32) {
-        let publisher = self.publisher.unwrap_or_default();
-        self.next[kind as usize] = seq;
-        self.due[kind as usize] = self.run().planned_ns(publisher, kind, seq);
-    }
-
-    /// Writes all of it: what is not taken at once is kept for later.
-    fn write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Result<(), Failure> {
-        let mut taken = 0;
-        if let (true, Some(link)) = (self.out.is_empty(), &mut self.link) {
-            match link.poll_write(cx, slices) {
-                Poll::Ready(Ok(n)) => taken = n,
-                Poll::Ready(Err(e)) => return self.fail(e.to_string()),
-                Poll::Pending => {}
-            }
-        }
-        self.shard.stats.borrow_mut().counts.bytes_sent += taken as u64;
-        for slice in slices {
-            let skipped = taken.min(slice.len());
-            self.out.extend_from_slice(&slice[skipped..]);
-            taken -= skipped;
-        }
-        // Sees to it that it is told when more can be written.
-        self.flush(cx)
-    }
-
     /// Reads once, if there is something and its time has come; when it was read.
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<u64>, Failure> {
         let Some(due) = self.next_read else { return self.read(cx) };
@@ -482,7 +427,7 @@ impl Worker {
         self.shard.stats.borrow_mut().record_ns(Metric::Lag, due, now);
         // Nobody is to be woken by what comes between two sweeps.
         let mut idle = Context::from_waker(Waker::noop());
-        while self.read(&mut idle)?.is_ready() && self.filled {}
+        while self.read(&mut idle)?.is_ready() && self.filled && self.slow.is_none() {}
         self.next_read = self.next_sweep(self.now());
         Ok(Poll::Pending)
     }
@@ -490,8 +435,12 @@ impl Worker {
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Poll<u64>, Failure> {
         let shard = self.shard.clone();
         let mut buffer = shard.buffer.borrow_mut();
-        let Some(link) = &mut self.link else { return Ok(Poll::Pending) };
-        let got = match link.poll_read(cx, &mut buffer, &mut shard.control.borrow_mut()) {
+        let room = match &self.slow {
+            Some(slow) if self.up => slow.left(self.now()).min(buffer.len()),
+            _ => buffer.len(),
+        };
+        let (Some(link), 1..) = (&mut self.link, room) else { return Ok(Poll::Pending) };
+        let got = match link.poll_read(cx, &mut buffer[..room], &mut shard.control.borrow_mut()) {
             Poll::Ready(Ok(got)) if got.bytes == 0 => return self.fail("closed by the target"),
             Poll::Ready(Ok(got)) => got,
             Poll::Ready(Err(e)) => return self.fail(e.to_string()),
@@ -506,14 +455,17 @@ impl Worker {
                 stats.record_ns(Metric::Lag, at, now);
             }
         }
-        self.filled = got.bytes == buffer.len();
+        self.filled = got.bytes == room;
+        if let Some(slow) = &mut self.slow {
+            slow.bytes += got.bytes as u64;
+        }
         self.take(&buffer[..got.bytes], at)?;
         Ok(Poll::Ready(now))
     }
 
     /// Whether the kernel's stamps tell when something came.
     fn stamped(&self) -> bool {
-        !self.publishes() && self.run().plan.tick.is_none()
+        !self.publishes() && self.run().plan.tick.is_none() && self.slow.is_none()
     }
 
     /// Players that are up read when the tick comes round, if so asked: all of a process together.
@@ -527,6 +479,9 @@ impl Worker {
     }
 
     fn next_sweep(&self, now: u64) -> Option<u64> {
+        if self.slow.is_some() {
+            return Some(now + SLOW_NS);
+        }
         let tick = self.run().plan.tick.filter(|_| !self.publishes())?.as_nanos() as u64;
         let since = now - self.run().clock.origin_ns;
         Some(now - since % tick + tick)
@@ -538,7 +493,7 @@ impl Worker {
             let mut rest = bytes;
             let step = match self.session.read(self.time(at), &mut rest) {
                 Ok(Some(Event::Message(header, payload))) => {
-                    self.shard.message(self.receiver.as_ref(), at, header, payload);
+                    self.shard.message(self.receiver.as_ref(), self.slow.is_some(), at, header, payload);
                     Step::On
                 }
                 Ok(Some(Event::Note(note))) => {
@@ -580,7 +535,7 @@ impl Worker {
         loop {
             match self.session.skim(time, &mut bytes) {
                 Ok(Some(Skimmed::Message(header, payload))) => {
-                    self.shard.message(self.receiver.as_ref(), at, header, payload);
+                    self.shard.message(self.receiver.as_ref(), self.slow.is_some(), at, header, payload);
                 }
                 Ok(Some(Skimmed::Part)) => {}
                 Ok(None) => return Ok(()),
@@ -598,8 +553,9 @@ impl Worker {
             Goal::Created => {
                 self.pass(Metric::CreateStream, Phase::Play, at);
                 let receiver = Rc::new(RefCell::new(Receiver::new(self.publisher, self.now())));
-                let (Role::Publisher(number) | Role::Player(number)) = self.job.role;
-                self.shard.players.borrow_mut().insert(number, receiver.clone());
+                if self.slow.is_none() {
+                    self.shard.players.borrow_mut().insert(receiver.as_ptr().addr(), receiver.clone());
+                }
                 self.receiver = Some(receiver);
             }
             Goal::Publishing => {
@@ -617,6 +573,9 @@ impl Worker {
             Goal::Playing => {
                 self.pass(Metric::PlayStart, Phase::FirstFrame, at);
                 self.begin();
+                if let Some(slow) = &mut self.slow {
+                    (slow.since, slow.bytes) = (at, 0);
+                }
                 self.begin_sweeps()?;
             }
         }
@@ -630,50 +589,27 @@ impl Worker {
     }
 
     /// Accounts for the session.
-    fn end(&mut self, result: Result<(), Failure>) {
+    fn end(&mut self, mut result: Result<(), Failure>) {
         let now = self.now();
-        let mut stats = self.shard.stats.borrow_mut();
+        // Why a slow player lost its place is the target's way with slow ones.
+        let slow = self.slow.is_some() && self.up;
+        let mut stats = self.shard.account(slow).borrow_mut();
         if self.up {
             self.shard.up.set(self.shard.up.get() - 1);
         }
-        let (Role::Publisher(number) | Role::Player(number)) = self.job.role;
+        let until = self.until().min(now);
         if let Some(receiver) = self.receiver.take() {
-            receiver.borrow().end(self.run(), &mut stats, self.until().min(now), now);
-            self.shard.players.borrow_mut().remove(&number);
-        } else if self.publishes() {
-            let until = if result.is_ok() { self.until() } else { now };
-            self.shard.run.slots[number as usize].ended_ns.store(until.min(now), Ordering::Release);
+            receiver.borrow().end(self.run(), &mut stats, until, now);
+            self.shard.players.borrow_mut().remove(&receiver.as_ptr().addr());
+            let absent = receiver.borrow().absent(self.run(), until).filter(|_| !slow && result.is_ok());
+            result = absent.map_or(result, |why| Err((Phase::FirstFrame, why)));
+        } else if let Role::Publisher(number) = self.job.role {
+            let until = if result.is_ok() { until } else { now };
+            self.shard.run.slots[number as usize].ended_ns.store(until, Ordering::Release);
         }
         match result {
             Ok(()) => stats.counts.ended += 1,
             Err((phase, why)) => stats.fail(phase, why),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn payloads_are_cut_into_chunks_wherever_their_parts_end() {
-        let whole: Vec<u8> = (0..40).collect();
-        for chunk_size in 1..45 {
-            for (one, two) in [(0, 0), (0, 10), (5, 10), (10, 40), (40, 40)] {
-                let slices = chunked(
-                    &[200],
-                    &[201, 202],
-                    chunk_size,
-                    [&whole[..one], &whole[one..two], &whole[two..]],
-                );
-                let mut want = vec![200];
-                for (i, chunk) in whole.chunks(chunk_size).enumerate() {
-                    want.extend_from_slice(if i == 0 { &[] } else { &[201, 202] });
-                    want.extend_from_slice(chunk);
-                }
-                let got: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-                assert_eq!(got, want, "{chunk_size} {one} {two}");
-            }
         }
     }
 }

@@ -23,6 +23,9 @@ pub struct Load {
     /// Departures from the specification until publish or play was confirmed, by name; behind that only media is looked at.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub departures: BTreeMap<String, Departure>,
+    /// Players of `--slow-players`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow: Option<SlowPlayers>,
     /// On the wire, above TCP.
     pub bytes: Bytes,
     /// By name; those without a value are absent.
@@ -75,8 +78,25 @@ pub struct FindStep {
     pub missed: Vec<String>,
 }
 
+/// Players that read slowly, counted apart: what they get is in no other number but bytes and sessions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SlowPlayers {
+    /// Of all players.
+    pub per_cent: f64,
+    /// Bits a second that each of them reads.
+    pub rate_bps: u64,
+    /// That were there until we ended them.
+    pub ended: u64,
+    /// That the target ended.
+    pub dropped: u64,
+    /// What they got.
+    pub frames: Frames,
+    /// By name.
+    pub latency: BTreeMap<String, Latency>,
+}
+
 /// What was to be done.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// Publishers.
     pub publishers: u32,
@@ -108,6 +128,18 @@ pub struct Plan {
     /// The file that publishers send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media: Option<MediaFile>,
+    /// Players that leave and come back, a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub churn_per_s: Option<f64>,
+    /// Players come at random places between two key frames of streams that run.
+    #[serde(default)]
+    pub late_join: bool,
+    /// Publishers send what falls due in so many milliseconds at once, at their end: that is when it was planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst_ms: Option<u64>,
+    /// The addresses that connections are made from; empty: as the system likes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
     /// Event loops.
     pub shards: u32,
 }

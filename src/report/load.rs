@@ -19,6 +19,7 @@ pub fn screen(record: &Record) -> String {
     plan(&mut out, load);
     sessions(&mut out, load);
     frames(&mut out, load, record.duration_ms);
+    slow(&mut out, load);
     let _ = writeln!(out, "\n{}", latencies(load));
     generator(&mut out, load);
     for slo in &load.slo {
@@ -49,6 +50,16 @@ fn plan(out: &mut String, load: &Load) {
         plan.players,
         plan.shards
     );
+    let mut ways = Vec::new();
+    ways.extend(plan.churn_per_s.map(|rate| format!("{rate} players a second leave and come back")));
+    ways.extend(plan.late_join.then(|| "players come at random places between two key frames".to_owned()));
+    ways.extend(plan.burst_ms.map(|ms| {
+        format!("publishers send once in {ms} ms what fell due (bursts): latency counts from there")
+    }));
+    ways.extend((!plan.sources.is_empty()).then(|| format!("from {}", plan.sources.join(", "))));
+    if !ways.is_empty() {
+        let _ = writeln!(out, "          {}", ways.join("; "));
+    }
     if let Some(media) = &plan.media {
         let tracks = [&media.video, &media.audio].into_iter().flatten().map(|track| {
             let by = match track.frames - track.stamped {
@@ -76,6 +87,18 @@ fn sessions(out: &mut String, load: &Load) {
     for (phase, failed) in &s.failed_by_phase {
         let _ = writeln!(out, "          {} in {phase}, for example: {}", failed.count, failed.sample);
     }
+}
+
+/// What is counted apart.
+fn slow(out: &mut String, load: &Load) {
+    let Some(slow) = &load.slow else { return };
+    let (rate, f) = (bits(slow.rate_bps as f64), &slow.frames);
+    let _ = writeln!(
+        out,
+        "slow      {} % of the players read {rate} at most and are in no other line but sessions and bytes: {} kept to the end, {} ended by the \
+         target; {} frames received, {} expected, {} lost",
+        slow.per_cent, slow.ended, slow.dropped, f.received, f.expected, f.lost
+    );
 }
 
 fn frames(out: &mut String, load: &Load, duration_ms: u64) {

@@ -117,7 +117,7 @@ fn cleared(args: &LoadArgs, plan: &Plan, media: &Media) -> Result<Option<u64>, F
         frames_per_s: Kind::ALL.iter().map(|kind| u64::from(media.count_before(*kind, second))).sum(),
         swept: plan.tick.is_some(),
         embedded: args.target.is_none(),
-        addresses: 1,
+        addresses: plan.sources.len().max(1) as u64,
     };
     let cleared = preflight::check(&needs, &Machine::look()).map_err(Failure::usage)?;
     cleared.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));

@@ -34,6 +34,14 @@ impl Kind {
     /// Both.
     pub const ALL: [Kind; 2] = [Kind::Video, Kind::Audio];
 
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Video => "video",
+            Kind::Audio => "audio",
+        }
+    }
+
     /// Its message type.
     pub fn type_id(self) -> u8 {
         match self {

@@ -149,6 +149,7 @@ faults! {
     RelayStalls = "relay-stalls", "players get nothing for 2 s, once, from the fiftieth audio or video message on";
     TimesBack = "times-back", "the time of every seventh audio or video message is relayed 1000 ms too early";
     AudioLater = "audio-later", "the times of audio are relayed 80 ms too late";
+    AudioWithheld = "audio-withheld", "players get no audio";
     FirstKeyDropped = "first-key-dropped", "the first key frame does not come to players";
     ConnectsRefused = "connects-refused", "the connect of every twentieth session is refused";
 }

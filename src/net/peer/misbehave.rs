@@ -480,6 +480,9 @@ pub(super) fn relay(client: &mut Client, frame: Frame) -> Vec<Frame> {
     if has(Fault::AudioLater) && frame.type_id == type_id::AUDIO {
         frame.timestamp = frame.timestamp.wrapping_add(80);
     }
+    if has(Fault::AudioWithheld) && frame.type_id == type_id::AUDIO {
+        return Vec::new();
+    }
     if has(Fault::FirstKeyDropped)
         && frame.is_key()
         && !std::mem::replace(&mut client.wrong.key_dropped, true)

@@ -34,7 +34,7 @@ pub(super) struct Gathering {
 
 impl Session {
     /// As [`Session::read`], but quicker: chunk headers are not judged, nothing is noted and no buffer is kept for later messages. Nothing
-    /// is read before the handshake is done, and then the peer's handshake is let go. A message of which a part was read otherwise is lost.
+    /// is read before the handshake is done. A message of which a part was read otherwise is lost.
     ///
     /// # Errors
     /// When the peer's bytes cannot be read further.
@@ -51,8 +51,6 @@ impl Session {
         if core.phase != Phase::Chunks {
             return Ok(None);
         }
-        // Nobody asks for S1 and S2 any more, and they are most of what a session holds.
-        (core.peer_hello, core.peer_answer) = (None, None);
         let before = bytes.len();
         let slice = reader.skim(bytes).map_err(|error| core.failed.insert(error.into()).clone())?;
         core.flow.received += (before - bytes.len()) as u64;
