@@ -35,6 +35,9 @@ pub struct Record {
     pub target: Option<Target>,
     /// How it ended.
     pub outcome: Outcome,
+    /// Why, where nothing could be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// What `test` found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<Test>,

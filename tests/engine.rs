@@ -348,7 +348,7 @@ fn what_is_needed_and_missing_is_skipped() {
         format!("scenario \"x\"\nclause {}\nneeds vod\n\nreach connected\nin step\n", clause(Level::Must));
     let files = [("x".to_owned(), "x.scn".to_owned(), text)];
     let suite = Suite::parse(&files, Clauses::built_in()).unwrap_or_else(|errors| panic!("{errors}"));
-    for (profile, verdict) in [(vec![], Verdict::Skip), (vec!["vod".to_owned()], Verdict::Pass)] {
+    for (profile, verdict) in [(vec![], Verdict::Skip), (vec!["vod".parse().unwrap()], Verdict::Pass)] {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let settings = Settings { profile, ..Settings::default() };

@@ -312,6 +312,24 @@ fn a_player_that_does_not_read_costs_a_bounded_queue_and_nobody_else_anything() 
 }
 
 #[test]
+fn a_player_that_never_reads_is_let_go() {
+    simulated(async {
+        let net = Net::new(Options::default());
+        let slow = net.reach("a", Goal::Playing).await;
+        slow.read_on(false);
+        let publisher = net.reach("a", Goal::Publishing).await;
+        assert_eq!(net.peer.sessions(), 2);
+        let mut sent = 0;
+        while sent < 2000 && net.peer.sessions() == 2 {
+            send(&publisher, video(0x17, 1, 100_000), sent * 40).await;
+            sent += 1;
+        }
+        tokio::time::sleep(LONG).await;
+        assert_eq!(net.peer.sessions(), 1, "after {sent} frames");
+    });
+}
+
+#[test]
 fn a_hard_limit_bounds_what_is_unacknowledged() {
     simulated(async {
         let net = Net::new(Options::default());

@@ -253,3 +253,33 @@ fn the_first_interrupt_reports() {
     assert_eq!(status(&output), 130);
     assert_eq!(json(&output)["outcome"], "interrupted");
 }
+
+#[test]
+fn what_cannot_be_is_said_before_anything_runs() {
+    let nowhere = run(&["-s", CASE, "-o", "json:/nonexistent/x.json"]);
+    assert_eq!(status(&nowhere), 2);
+    assert!(err(&nowhere).contains("/nonexistent/x.json: No such file") && out(&nowhere).is_empty());
+    let fact = run(&["-s", CASE, "--profile", "realy=passthrough"]);
+    assert_eq!(status(&fact), 2);
+    assert!(err(&fact).contains("did you mean 'relay'?"), "{}", err(&fact));
+}
+
+#[test]
+fn an_unreachable_target_is_so_in_words_and_in_the_record() {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let url = format!("rtmp://127.0.0.1:{port}/live");
+    let told = run(&[&url]);
+    assert_eq!(status(&told), 3);
+    assert!(out(&told).contains("nothing was judged: main: no connection"), "{}", out(&told));
+    let record = json(&run(&[&url, "-o", "json"]));
+    assert_eq!(record["outcome"], "unreachable");
+    assert!(record["why"].as_str().is_some_and(|why| why.contains("refused")), "{record}");
+}
+
+#[test]
+fn the_trace_shows_chunks_as_they_were_written() {
+    let server = Server::start(&["--fault", FAULT]);
+    let told = run(&[&server.1, "-s", CASE]);
+    assert_eq!(status(&told), 1);
+    assert!(out(&told).contains("> a write of "), "{}", out(&told));
+}

@@ -32,6 +32,7 @@ impl Envelope {
             seed: None,
             target: None,
             outcome,
+            why: None,
             test: None,
             inspect: None,
             load: None,

@@ -79,10 +79,21 @@ pub fn resolve(asked: &[Output]) -> Result<Vec<Output>, String> {
     if all.iter().all(|o| o.file.is_some()) {
         all.push(Output { format: Format::Text, file: None });
     }
+    all.iter().try_for_each(Output::prepare)?;
     Ok(all)
 }
 
 impl Output {
+    /// Finds out before anything runs whether its place can be written.
+    fn prepare(&self) -> Result<(), String> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let tried = match self.format {
+            Format::Pcapng => fs::create_dir_all(file),
+            _ => fs::OpenOptions::new().append(true).create(true).open(file).map(drop),
+        };
+        tried.map_err(|e| format!("{}: {e}", file.display()))
+    }
+
     /// Writes the whole text to its place.
     ///
     /// # Errors
@@ -125,10 +136,13 @@ mod tests {
     #[test]
     fn text_stays_on_stdout_unless_another_takes_its_place() {
         let json = Output { format: Format::Json, file: None };
-        let filed = Output { format: Format::Json, file: Some("x".into()) };
+        let folder = tempfile::tempdir().unwrap();
+        let filed = Output { format: Format::Json, file: Some(folder.path().join("x")) };
         assert_eq!(resolve(std::slice::from_ref(&json)).unwrap(), std::slice::from_ref(&json));
         let both = resolve(std::slice::from_ref(&filed)).unwrap();
         assert_eq!(both, [filed, Output { format: Format::Text, file: None }]);
         assert!(resolve(&[json.clone(), json]).is_err());
+        let nowhere = Output { format: Format::Json, file: Some(folder.path().join("none/x")) };
+        assert!(resolve(&[nowhere]).unwrap_err().contains("none/x: No such file"));
     }
 }

@@ -92,7 +92,7 @@ async fn serve(args: &ServeArgs, mut options: Options) -> Result<Exit, Failure> 
     let stop = interrupted();
     let listener = TcpListener::bind(addr)
         .await
-        .map_err(|e| Failure::usage(format!("cannot listen on {addr}: {e}; is another server there?")))?;
+        .map_err(|e| Failure::usage(format!("cannot listen on {addr}: {e}")))?;
     let addr = listener.local_addr().map_err(|e| Failure::internal(format!("no local address: {e}")))?;
     say(&peer::url(addr))?;
     let (log, mut told) = log::channel();

@@ -20,6 +20,7 @@ use crate::net::spawn::Spawned;
 use crate::net::target::Target;
 use crate::record::{self, Case, Record, Test, Totals};
 use crate::report::{junit, probe, table};
+use crate::scenario::ast::Fact;
 use crate::scenario::clauses::Severity;
 use crate::scenario::expect::Expectations;
 use crate::scenario::suite::{self, Outcome, Selection, Settings, Suite};
@@ -75,7 +76,7 @@ pub struct TestArgs {
     pid: Option<u32>,
     /// A fact about the target that wins over what calibration finds (`relay=passthrough`, `acks`). Repeatable.
     #[arg(long, value_name = "FACT")]
-    profile: Vec<String>,
+    profile: Vec<Fact>,
     /// What every random choice is drawn from; without it another one each run.
     #[arg(long)]
     seed: Option<u64>,
@@ -327,7 +328,9 @@ impl Run<'_> {
     }
 
     fn unreachable(&mut self, why: &str) -> Result<Exit, Failure> {
-        self.write(&self.record(record::Outcome::Unreachable, None, Vec::new()), &[])?;
+        let mut record = self.record(record::Outcome::Unreachable, None, Vec::new());
+        record.why = Some(self.target.mask(why));
+        self.write(&record, &[])?;
         super::complain(&format!("{}: {why}", self.url));
         Ok(Exit::Unreachable)
     }

@@ -83,6 +83,8 @@ pub enum Seen {
     Note(Note),
     /// Bytes that no reader could make sense of (sent on purpose, or behind an error); at most the first 256 are kept.
     Bytes(Bytes),
+    /// A write as it was asked for: how long, and its first bytes, at most 256.
+    Write(usize, Bytes),
     /// The session came this far.
     Reached(Goal),
     /// The peer refused.
@@ -314,6 +316,16 @@ impl Conn {
         self.shared.lock().session.encode(message, fields)
     }
 
+    /// Keeps in the log that these bytes are about to be written as they are; what they decode to follows.
+    pub fn announce(&self, bytes: &Bytes) {
+        let mut state = self.shared.lock();
+        if !state.mute && !state.stuck && state.end.is_none() {
+            let offset = state.sent;
+            let head = Bytes::copy_from_slice(&bytes[..bytes.len().min(KEPT_OF_BYTES)]);
+            state.keep(&self.shared.origin, Direction::Sent, offset, Seen::Write(bytes.len(), head));
+        }
+    }
+
     /// Writes bytes and returns when the socket took them, or when it will not: the peer closed, or takes no more.
     pub async fn write(&self, bytes: Bytes) {
         let mark = {
@@ -406,7 +418,7 @@ impl State {
 
     fn keep(&mut self, origin: &Origin, direction: Direction, offset: u64, seen: Seen) {
         let payload = match &seen {
-            Seen::Message(_, payload) | Seen::Bytes(payload) => payload.len(),
+            Seen::Message(_, payload) | Seen::Bytes(payload) | Seen::Write(_, payload) => payload.len(),
             Seen::Hello(_) | Seen::Answer(_) => BLOCK_LEN,
             _ => 0,
         };

@@ -164,6 +164,7 @@ mod tests {
             host: Host::default(),
             target: Some(Target { url: "rtmp://h/live".into(), ..Target::default() }),
             outcome: Outcome::Found,
+            why: None,
             test: None,
             inspect: None,
             load: None,

@@ -96,7 +96,8 @@ fn trace(out: &mut String, passed: &TraceLine) {
     // Hex adds to the text what the text abbreviates or decodes.
     if let Some(hex) = hex.as_deref().filter(|hex| hex.len() <= HEX || direction == &'<') {
         let shown: String = hex.chars().take(HEX).collect();
-        let _ = writeln!(out, "                   {shown}");
+        let more = if shown.len() < hex.len() { "…\"" } else { "" };
+        let _ = writeln!(out, "                   {shown}{more}");
     }
 }
 
@@ -118,6 +119,18 @@ fn totals(out: &mut String, record: &Record, test: &Test, found: usize) {
         0 => "nothing found".to_owned(),
         n => format!("{n} found"),
     };
+    if let Some(why) = &record.why {
+        let _ = writeln!(out, "\nnothing was judged: {why}");
+        return;
+    }
+    let print = record.target.as_ref().and_then(|target| target.fingerprint.as_ref());
+    if let Some(why) = print.and_then(|print| print.refusal.as_ref()) {
+        let _ = writeln!(
+            out,
+            "\ncalibration came no further than {}: {why}",
+            print.map_or("", |print| &print.reach)
+        );
+    }
     let _ = writeln!(out, "\n{cases} cases in {seconds:.1} s: {} - {found}", counts.join(", "));
 }
 

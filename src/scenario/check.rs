@@ -1,12 +1,14 @@
 //! Refuses what cannot be right before a byte is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
 
 use super::ast::*;
 use super::clauses::Clauses;
 use super::names::{Kind, Names};
 use super::syntax;
-use crate::notation::error::Error;
+use crate::notation::error::{Error, nearest};
 use crate::notation::expr::*;
 use crate::wire::amf0::Value;
 
@@ -30,6 +32,44 @@ const FACTS: [(&str, bool); 14] = [
     ("vod", false),
     ("one-shot", false),
 ];
+impl FromStr for Fact {
+    type Err = String;
+
+    /// `NAME` or `NAME=VALUE`, with a name that scenarios can need.
+    fn from_str(text: &str) -> Result<Fact, String> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text, None),
+        };
+        let names = FACTS.iter().map(|(name, _)| *name);
+        let Some((_, has_value)) = FACTS.iter().find(|(known, _)| *known == name) else {
+            let near = nearest(name, names.clone()).map(|near| format!("; did you mean '{near}'?"));
+            let all: Vec<_> = names.collect();
+            return Err(format!(
+                "unknown fact{}; expected one of {}",
+                near.unwrap_or_default(),
+                all.join(" ")
+            ));
+        };
+        match value {
+            None if *has_value => Err(format!("'{name}' needs a value: {name}=…")),
+            Some(value) if !has_value && !["yes", "no"].contains(&value.as_str()) => {
+                Err(format!("'{name}' is yes or no"))
+            }
+            value => Ok(Fact { name: name.to_owned(), value }),
+        }
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}={value}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
 /// What is bound from the begin.
 const GIVEN: [&str; 7] = ["name", "app", "url", "msid", "window", "sent", "received"];
 

@@ -131,11 +131,10 @@ fn reached(fingerprint: &Fingerprint) -> Goal {
 }
 
 /// What the user states wins.
-fn profile(fingerprint: &mut Fingerprint, stated: &[String]) {
+fn profile(fingerprint: &mut Fingerprint, stated: &[Fact]) {
     for fact in stated {
-        let name = fact.split('=').next().unwrap_or(fact);
-        fingerprint.facts.retain(|found| found.split('=').next() != Some(name));
-        fingerprint.facts.push(fact.clone());
+        fingerprint.facts.retain(|found| found.split('=').next() != Some(&fact.name));
+        fingerprint.facts.push(fact.to_string());
     }
 }
 
@@ -190,7 +189,7 @@ impl Runner<'_> {
     fn without_running(&self, item: &Item) -> Option<Outcome> {
         let say = |verdict, branch: &str, why| Some(item.outcome(self.settings, verdict, branch, why));
         if let Some(need) = item.scenario.needs.iter().find(|need| !self.holds(need)) {
-            let branch = format!("needs {}", need_text(need));
+            let branch = format!("needs {need}");
             let why = format!("{branch}, which the target is not known to have");
             return say(Verdict::Skip, &branch, why);
         }
@@ -214,7 +213,7 @@ impl Runner<'_> {
     }
 
     fn holds(&self, need: &Fact) -> bool {
-        let need = need_text(need);
+        let need = need.to_string();
         self.fingerprint.facts.iter().any(|fact| *fact == need || fact.strip_suffix("=yes") == Some(&need))
     }
 
@@ -314,13 +313,6 @@ fn not_rerun(mut outcome: Outcome) -> Outcome {
         .notes
         .push("not run again alone: the target answers no more, or too many cases asked for it".into());
     outcome
-}
-
-fn need_text(need: &Fact) -> String {
-    match &need.value {
-        Some(value) => format!("{}={value}", need.name),
-        None => need.name.clone(),
-    }
 }
 
 /// Runs one case.

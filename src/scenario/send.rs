@@ -18,6 +18,9 @@ use crate::wire::session::Fields;
 /// The version word of a signed C1 where none is given (spec notes 2.2).
 const SIGNED_VERSION: u32 = 0x8000_0702;
 
+/// Pieces of a write that the trace shows.
+const ANNOUNCED: usize = 8;
+
 /// The schema of a number in a file.
 pub(super) fn schema(n: u8) -> Schema {
     if n == 0 { Schema::Zero } else { Schema::One }
@@ -34,8 +37,15 @@ impl Run<'_> {
         }
         let Some(first) = sends.first() else { return Ok(()) };
         let gap = first.gap.map(|time| self.ground.cx.times.of(time));
-        let mut pieces = self.pieces(bytes.freeze(), &first.split, scope)?.into_iter().peekable();
-        while let Some(piece) = pieces.next() {
+        let pieces = self.pieces(bytes.freeze(), &first.split, scope)?;
+        // What a message in one write decodes to says it all.
+        let plain = pieces.len() == 1
+            && sends.iter().all(|send| !matches!(send.what, SendWhat::Chunk(_) | SendWhat::Bytes(_)));
+        let mut pieces = pieces.into_iter().enumerate().peekable();
+        while let Some((i, piece)) = pieces.next() {
+            if !plain && i < ANNOUNCED {
+                conn.announce(&piece);
+            }
             self.ground.write(&conn, piece).await;
             if let (Some(gap), Some(_)) = (gap, pieces.peek()) {
                 sleep(gap).await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use globset::{Glob, GlobMatcher};
 use include_dir::{Dir, include_dir};
 
-use super::ast::{Scenario, Step, StepKind};
+use super::ast::{Fact, Scenario, Step, StepKind};
 use super::check::{self, Known};
 use super::clauses::{Clauses, Level, Severity};
 pub use super::runner::{probe, run, run_known};
@@ -42,7 +42,7 @@ pub struct Settings {
     /// The target's process, for memory.
     pub pid: Option<u32>,
     /// Facts that the user states, as in `needs`; they win over what calibration finds.
-    pub profile: Vec<String>,
+    pub profile: Vec<Fact>,
     /// Cases at once.
     pub jobs: usize,
     /// Stop at the first case that is found.

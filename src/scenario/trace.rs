@@ -28,8 +28,13 @@ pub(super) fn text(entry: &Entry) -> String {
         Seen::Message(header, payload) => print::brief_payload(header, payload),
         Seen::Note(note) => note.to_string(),
         Seen::Bytes(bytes) => format!("bytes {}", print::hex(&bytes[..bytes.len().min(HEX)])),
+        Seen::Write(len, head) => {
+            let shown = &head[..head.len().min(HEX)];
+            let more = if shown.len() < *len { "…" } else { "" };
+            format!("a write of {len} bytes: {}{more}", print::hex(shown))
+        }
         Seen::Reached(goal) => format!("reached {}", super::ground::goal_name(*goal)),
-        Seen::Refused(refusal) => format!("refused: {refusal:?}").to_lowercase(),
+        Seen::Refused(refusal) => format!("refused: {refusal}"),
         Seen::Broken(error) => format!("unreadable: {error}"),
         Seen::Closed(How::Fin) => "closed by fin".into(),
         Seen::Closed(How::Rst) => "closed by rst".into(),

@@ -1,6 +1,7 @@
 //! One connection, client or server: bytes and time in, events and bytes out.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::Bytes;
 
@@ -138,6 +139,30 @@ pub enum Refusal {
     Publish,
     /// `_error` or an error status to play.
     Play,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Version(byte) => match unspoken(*byte) {
+                Some(why) => write!(f, "version {byte}: {why}"),
+                None => write!(f, "version {byte}"),
+            },
+            Refusal::Connect => f.write_str("connect"),
+            Refusal::CreateStream => f.write_str("createStream"),
+            Refusal::Publish => f.write_str("publish"),
+            Refusal::Play => f.write_str("play"),
+        }
+    }
+}
+
+/// Why a version cannot be spoken; `None`: it can be met with 3 (rtmp 5.2.2: 32 and above are not RTMP).
+fn unspoken(byte: u8) -> Option<&'static str> {
+    match Version::from(byte) {
+        Version::Rtmpe(_) => Some("RTMPE is not spoken"),
+        Version::NotRtmp(_) => Some("not RTMP"),
+        _ => None,
+    }
 }
 
 /// Why a session cannot go on.
@@ -423,12 +448,7 @@ impl Core {
 
     fn version(&mut self, now: Time, byte: u8) {
         self.began.get_or_insert(now);
-        // rtmp 5.2.2: 32 and above are not RTMP; every other version but the encrypted ones can be met with 3.
-        let why = match Version::from(byte) {
-            Version::Rtmpe(_) => "RTMPE is not spoken",
-            Version::NotRtmp(_) => "not RTMP",
-            _ => return,
-        };
+        let Some(why) = unspoken(byte) else { return };
         if self.server {
             self.failed = Some(Error::Version(byte, why));
         } else {

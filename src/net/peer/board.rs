@@ -103,6 +103,7 @@ struct Waiting {
     mail: VecDeque<Mail>,
     bytes: usize,
     overflows: u32,
+    too_slow: bool,
 }
 
 /// What a session is told.
@@ -116,8 +117,6 @@ pub enum Mail {
     End(u32),
     /// Another publisher took the name of this message stream over.
     TakenOver(u32),
-    /// The player is too slow.
-    TooSlow,
 }
 
 impl Mailbox {
@@ -165,10 +164,13 @@ impl Mailbox {
         waiting.mail.retain(|mail| !matches!(mail, Mail::Frame(_, frame) if frame.is_coded()));
         waiting.count();
         waiting.overflows += 1;
-        if waiting.overflows == QUEUE_OVERFLOWS {
-            waiting.mail.push_back(Mail::TooSlow);
-        }
+        waiting.too_slow |= waiting.overflows >= QUEUE_OVERFLOWS;
         true
+    }
+
+    /// Whether the player is to be let go: dropping what waits did not help, again and again.
+    pub fn is_too_slow(&self) -> bool {
+        self.lock().too_slow
     }
 }
 

@@ -160,6 +160,10 @@ impl Client {
         misbehave::accepted(self);
         while !(self.ending && self.out.is_empty()) {
             let arrival = mailbox.arrival.notified();
+            if mailbox.is_too_slow() {
+                self.end("the player is too slow");
+                return;
+            }
             if !self.wrong.hung {
                 self.deliver();
                 self.collect();
@@ -352,7 +356,6 @@ impl Client {
                     self.status(msid, "status", "NetStream.Unpublish.Success", "Another publisher took over");
                     self.leave(msid);
                 }
-                Some(Mail::TooSlow) => self.end("the player is too slow"),
             }
         }
     }
