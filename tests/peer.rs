@@ -287,7 +287,7 @@ fn the_handshake_has_a_total_deadline() {
 #[test]
 fn a_player_that_does_not_read_costs_a_bounded_queue_and_nobody_else_anything() {
     simulated(async {
-        // Each has an origin of its own; what all logs keep is bounded, so the player that is not looked at reads little.
+        // Each has an origin of its own; what the logs of a run keep is bounded.
         let net = Net::new(Options::default());
         let beside = || Net { peer: net.peer.clone(), origin: Origin::default() };
         let (slows, goods) = (beside(), beside());
@@ -317,7 +317,9 @@ fn a_player_that_never_reads_is_let_go() {
         let net = Net::new(Options::default());
         let slow = net.reach("a", Goal::Playing).await;
         slow.read_on(false);
-        let publisher = net.reach("a", Goal::Publishing).await;
+        // The others are in runs of their own.
+        let others = Net { peer: net.peer.clone(), origin: Origin::default() };
+        let publisher = others.reach("a", Goal::Publishing).await;
         assert_eq!(net.peer.sessions(), 2);
         let mut sent = 0;
         while sent < 2000 && net.peer.sessions() == 2 {

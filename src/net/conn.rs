@@ -99,8 +99,9 @@ pub enum Seen {
     Full,
 }
 
-/// Memory that all logs take, in bytes.
-static KEPT: AtomicUsize = AtomicUsize::new(0);
+/// Memory that the logs of a run take together, in bytes: all of its connections share one.
+#[derive(Debug, Clone, Default)]
+pub struct Kept(Arc<AtomicUsize>);
 
 /// How a side ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -114,9 +115,9 @@ pub enum How {
 /// How long a write may make no progress before it counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(3);
 /// Memory that the log of one connection may take, in bytes; two of the largest messages fit.
-const KEPT_BYTES: usize = 36 << 20;
-/// Memory that all logs of this process may take together, in bytes.
-const KEPT_BYTES_IN_ALL: usize = 60 << 20;
+const KEPT_BYTES: usize = 40 << 20;
+/// Memory that all logs of a run may take together, in bytes.
+const KEPT_BYTES_IN_ALL: usize = 80 << 20;
 /// Bytes that an allocation costs beside what it holds.
 const ALLOCATION: usize = 64;
 /// Bytes of pieces that are kept for captures.
@@ -137,19 +138,26 @@ struct OriginInner {
     began: Instant,
     order: AtomicU64,
     arrival: Notify,
+    kept: Kept,
 }
 
 impl Default for Origin {
     fn default() -> Origin {
-        Origin(Arc::new(OriginInner {
-            began: Instant::now(),
-            order: AtomicU64::new(1),
-            arrival: Notify::new(),
-        }))
+        Origin::new(Kept::default())
     }
 }
 
 impl Origin {
+    /// Begins now; what its connections keep counts with what others of the same run do.
+    pub fn new(kept: Kept) -> Origin {
+        Origin(Arc::new(OriginInner {
+            began: Instant::now(),
+            order: AtomicU64::new(1),
+            arrival: Notify::new(),
+            kept,
+        }))
+    }
+
     /// The time since this was made.
     pub fn now(&self) -> Time {
         Time::ZERO + self.0.began.elapsed()
@@ -202,6 +210,7 @@ struct State {
     session: Session,
     log: Vec<Entry>,
     kept: usize,
+    kept_in_all: Kept,
     wire: Vec<Piece>,
     wire_kept: usize,
     sent: u64,
@@ -237,6 +246,7 @@ impl Conn {
             session: Session::client(config),
             log: Vec::new(),
             kept: 0,
+            kept_in_all: origin.0.kept.clone(),
             wire: Vec::new(),
             wire_kept: 0,
             sent: 0,
@@ -397,7 +407,7 @@ impl Shared {
 
 impl Drop for State {
     fn drop(&mut self) {
-        KEPT.fetch_sub(self.kept, Ordering::Relaxed);
+        self.kept_in_all.0.fetch_sub(self.kept, Ordering::Relaxed);
     }
 }
 
@@ -425,7 +435,7 @@ impl State {
         // As it is allocated: a growing Vec holds up to twice its entries, and each payload has a head and a tail of its own.
         let size = 2 * size_of::<Entry>() + if payload == 0 { 0 } else { payload + ALLOCATION };
         self.kept += size;
-        let in_all = KEPT.fetch_add(size, Ordering::Relaxed) + size;
+        let in_all = self.kept_in_all.0.fetch_add(size, Ordering::Relaxed) + size;
         self.log.push(Entry { at: origin.now(), order: origin.next(), direction, offset, seen });
         if self.reading && (self.kept > KEPT_BYTES || in_all > KEPT_BYTES_IN_ALL) {
             self.fill_up(origin, direction, offset);

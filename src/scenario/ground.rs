@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::ast::{TimeKind, TimeSpec};
 use super::board::{Board, Look};
 use super::trace;
-use crate::net::conn::{Conn, Dial, Direction, Entry, Origin, Seen};
+use crate::net::conn::{Conn, Dial, Direction, Entry, Kept, Origin, Seen};
 use crate::wire::amf0::Value;
 use crate::wire::chunk::Limits;
 use crate::wire::message::{Message, UserControl, type_id};
@@ -39,6 +39,8 @@ pub struct Context {
     pub times: Times,
     /// What every random choice is drawn from.
     pub seed: u64,
+    /// What the logs of the run take.
+    pub kept: Kept,
 }
 
 /// The kinds of waits, fitted to a target.
@@ -133,7 +135,7 @@ impl<'a> Ground<'a> {
     pub(super) fn new(cx: &'a Context, id: &str) -> Ground<'a> {
         Ground {
             cx,
-            board: Board::new(Origin::default()),
+            board: Board::new(Origin::new(cx.kept.clone())),
             seed: case_seed(cx.seed, id),
             lifeless: AtomicBool::new(false),
             ids: AtomicU32::new(0),

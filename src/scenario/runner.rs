@@ -13,7 +13,7 @@ use super::ground::{Context, Ground, Sentinel, Times};
 use super::run::{Ended, Job, run as run_case};
 use super::suite::{Item, Outcome, Report, Segment, Settings, Suite};
 use super::trace;
-use crate::net::conn::Dial;
+use crate::net::conn::{Dial, Kept};
 use crate::record::{Fingerprint, Verdict};
 use crate::wire::session::Goal;
 
@@ -117,6 +117,7 @@ fn context(settings: &Settings, dial: Arc<dyn Dial>) -> Context {
         life: Goal::Connected,
         times: Times { scale: settings.timeout_scale },
         seed: settings.seed,
+        kept: Kept::default(),
     }
 }
 

@@ -50,9 +50,17 @@ fn handshake(entry: &Entry, which: u8) -> String {
 
 /// What passed around the entry of this order, over all connections.
 pub(super) fn around(conns: &[(String, Conn)], order: u64) -> Vec<TraceLine> {
+    // Of each connection no more than that is told of all.
     let mut all: Vec<(u64, TraceLine)> = Vec::new();
     for (name, conn) in conns {
-        conn.log(|log| all.extend(log.iter().filter(|e| is_told(e)).map(|e| (e.order, line(name, e)))));
+        conn.log(|log| {
+            let decided = log.partition_point(|e| e.order <= order);
+            let told = |e: &&Entry| is_told(e);
+            let (before, after) = log.split_at(decided);
+            let before = before.iter().rev().filter(told).take(BEFORE);
+            let after = after.iter().filter(told).take(AFTER);
+            all.extend(before.chain(after).map(|e| (e.order, line(name, e))));
+        });
     }
     all.sort_by_key(|(order, _)| *order);
     let decided = all.partition_point(|(at, _)| *at <= order);
