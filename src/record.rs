@@ -381,6 +381,16 @@ pub struct TraceLine {
     pub hex: Option<String>,
 }
 
+impl TraceLine {
+    /// How the text of a write that was made by hand begins.
+    pub const WRITE: &str = "a write of ";
+
+    /// Whether it is one.
+    pub fn is_write(&self) -> bool {
+        self.text.starts_with(TraceLine::WRITE)
+    }
+}
+
 /// The JSON Schema of [`Record`], as `reports/record.schema.json` holds it.
 pub fn schema() -> serde_json::Value {
     schemars::schema_for!(Record).into()

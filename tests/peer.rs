@@ -7,7 +7,9 @@ use rtmp_bench::net::conn::{Conn, Dial, Direction, How, Origin, Seen};
 use rtmp_bench::net::peer::{AnyFault, HANDSHAKE_TIME, Missing, Options, Peer, Taken, fault_names};
 use rtmp_bench::wire::amf0::Value;
 use rtmp_bench::wire::message::{Message, SubMessage, UserControl, type_id};
-use rtmp_bench::wire::session::{Config, Fields, Goal};
+use rtmp_bench::wire::session::{Config, Fields, Goal, Session};
+use rtmp_bench::wire::time::Time;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 /// Long enough for anything, in simulated time.
@@ -317,13 +319,27 @@ fn a_player_that_never_reads_is_let_go() {
         let net = Net::new(Options::default());
         let slow = net.reach("a", Goal::Playing).await;
         slow.read_on(false);
-        // The others are in runs of their own.
-        let others = Net { peer: net.peer.clone(), origin: Origin::default() };
-        let publisher = others.reach("a", Goal::Publishing).await;
+        // What is sent is more than a log keeps: this publisher has none.
+        let mut io = net.peer.dial().await.unwrap();
+        let mut session = Session::client(Config { name: "a".into(), ..Config::default() });
+        session.pursue(Time::ZERO, Goal::Publishing);
+        let mut buffer = vec![0; 4096];
+        while session.reached() < Goal::Publishing {
+            io.write_all(&session.output()).await.unwrap();
+            let n = io.read(&mut buffer).await.unwrap();
+            let mut bytes = &buffer[..n];
+            while !bytes.is_empty() {
+                let mut rest = bytes;
+                assert!(session.read(Time::ZERO, &mut rest).is_ok());
+                bytes = &bytes[bytes.len() - rest.len()..];
+            }
+        }
         assert_eq!(net.peer.sessions(), 2);
         let mut sent = 0;
-        while sent < 2000 && net.peer.sessions() == 2 {
-            send(&publisher, video(0x17, 1, 100_000), sent * 40).await;
+        while sent < 4000 && net.peer.sessions() == 2 {
+            session
+                .send(&video(0x17, 1, 100_000), Fields { timestamp: Some(sent * 40), ..Fields::default() });
+            io.write_all(&session.output()).await.unwrap();
             sent += 1;
         }
         tokio::time::sleep(LONG).await;

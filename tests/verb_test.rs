@@ -279,7 +279,7 @@ fn an_unreachable_target_is_so_in_words_and_in_the_record() {
 #[test]
 fn the_trace_shows_chunks_as_they_were_written() {
     let server = Server::start(&["--fault", FAULT]);
-    let told = run(&[&server.1, "-s", CASE]);
+    let told = run(&[&server.1, "-s", CASE, "--strict"]);
     assert_eq!(status(&told), 1);
     assert!(out(&told).contains("> a write of "), "{}", out(&told));
 }

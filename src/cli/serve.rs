@@ -90,9 +90,8 @@ async fn serve(args: &ServeArgs, mut options: Options) -> Result<Exit, Failure> 
     let addr = args.addr;
     // Taken from the first moment: whoever reads the URL may stop us.
     let stop = interrupted();
-    let listener = TcpListener::bind(addr)
-        .await
-        .map_err(|e| Failure::usage(format!("cannot listen on {addr}: {e}")))?;
+    let listener =
+        TcpListener::bind(addr).await.map_err(|e| Failure::usage(format!("cannot listen on {addr}: {e}")))?;
     let addr = listener.local_addr().map_err(|e| Failure::internal(format!("no local address: {e}")))?;
     say(&peer::url(addr))?;
     let (log, mut told) = log::channel();

@@ -80,10 +80,13 @@ fn finding(out: &mut String, case: &Case, look: Look) {
         let _ = writeln!(out, "  note      {note}");
     }
     let earlier = case.trace.len().saturating_sub(TRACE);
-    if earlier > 0 {
-        let _ = writeln!(out, "  trace     {earlier} earlier lines are in the record (-o json)");
+    let (earlier, last) = case.trace.split_at(earlier);
+    let written = earlier.iter().filter(|line| line.is_write());
+    let more = earlier.len() - written.clone().count();
+    if more > 0 {
+        let _ = writeln!(out, "  trace     {more} earlier lines are in the record (-o json)");
     }
-    for passed in &case.trace[earlier..] {
+    for passed in written.chain(last) {
         trace(out, passed);
     }
     let _ = writeln!(out, "  again     {}", case.repeat);

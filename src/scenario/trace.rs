@@ -8,6 +8,8 @@ use crate::wire::chunk::Fmt;
 /// Lines before the deciding entry, and after it.
 const BEFORE: usize = 40;
 const AFTER: usize = 10;
+/// Writes made by hand, of each connection, that are told in any case.
+const WRITES: usize = 16;
 /// Bytes that a line shows.
 const HEX: usize = 48;
 
@@ -31,7 +33,7 @@ pub(super) fn text(entry: &Entry) -> String {
         Seen::Write(len, head) => {
             let shown = &head[..head.len().min(HEX)];
             let more = if shown.len() < *len { "…" } else { "" };
-            format!("a write of {len} bytes: {}{more}", print::hex(shown))
+            format!("{}{len} bytes: {}{more}", TraceLine::WRITE, print::hex(shown))
         }
         Seen::Reached(goal) => format!("reached {}", super::ground::goal_name(*goal)),
         Seen::Refused(refusal) => format!("refused: {refusal}"),
@@ -57,6 +59,9 @@ pub(super) fn around(conns: &[(String, Conn)], order: u64) -> Vec<TraceLine> {
             let decided = log.partition_point(|e| e.order <= order);
             let told = |e: &&Entry| is_told(e);
             let (before, after) = log.split_at(decided);
+            // What was written by hand is what most cases are about: it is told however long ago it was.
+            let written = before.iter().rev().filter(|e| matches!(e.seen, Seen::Write(..))).take(WRITES);
+            all.extend(written.map(|e| (e.order, line(name, e))));
             let before = before.iter().rev().filter(told).take(BEFORE);
             let after = after.iter().filter(told).take(AFTER);
             all.extend(before.chain(after).map(|e| (e.order, line(name, e))));
@@ -66,12 +71,16 @@ pub(super) fn around(conns: &[(String, Conn)], order: u64) -> Vec<TraceLine> {
     let decided = all.partition_point(|(at, _)| *at <= order);
     let from = decided.saturating_sub(BEFORE);
     let to = (decided + AFTER).min(all.len());
-    all.drain(from..to).map(|(_, line)| line).collect()
+    let told = |(i, (_, line)): (usize, (u64, TraceLine))| {
+        ((from..to).contains(&i) || line.is_write()).then_some(line)
+    };
+    all.into_iter().enumerate().filter_map(told).collect()
 }
 
 /// Continuations go without saying.
 fn is_told(entry: &Entry) -> bool {
     !matches!(&entry.seen, Seen::Chunk(header) if !header.first && header.fmt == Fmt::Type3)
+        && !matches!(&entry.seen, Seen::Write(..))
 }
 
 fn line(name: &str, entry: &Entry) -> TraceLine {
