@@ -69,7 +69,7 @@ impl Contents {
         let at = places.partition_point(|place| *place < next % len);
         let ahead = match places.get(at) {
             Some(place) => next - next % len + place,
-            None => next - next % len + len + places[0],
+            None => (next - next % len).saturating_add(len).saturating_add(places[0]),
         };
         if ahead < sent {
             return Likeness::Frame(ahead);

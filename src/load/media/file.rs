@@ -358,6 +358,42 @@ mod tests {
     }
 
     #[test]
+    fn encrypted_frames_are_not_touched() {
+        let mut bytes = file(&[(9, 0, HEADER), (9, 0, KEY), (9, 40, KEY)]);
+        // flv E.4.1: the filter bit of the second tag.
+        bytes[13 + 11 + HEADER.len() + 4] |= 0x20;
+        let media = read(&bytes[..], "x.flv", false).expect("a file");
+        assert_eq!(media.counts(Kind::Video), (2, 1));
+        assert_eq!(media.frame(Kind::Video, 0).expect("a frame").before(), KEY);
+    }
+
+    #[test]
+    fn no_bytes_panic() {
+        let hevc = [&[0x90][..], b"hvc1", &[0; 21], &[0xFF, 0]].concat();
+        let frame = [&[0xA3][..], b"hvc1", &[0, 0, 0, 3, 2, 3, 9]].concat();
+        let whole =
+            file(&[(18, 0, META), (9, 0, HEADER), (9, 0, KEY), (8, 5, MP3), (9, 40, &hevc), (9, 40, &frame)]);
+        let walk = |bytes: &[u8]| {
+            let Ok(media) = read(bytes, "x.flv", false) else { return };
+            for (kind, seq) in
+                Kind::ALL.into_iter().flat_map(|kind| [0, 1, 2, u32::MAX].map(|seq| (kind, seq)))
+            {
+                let _ = (media.frame(kind, seq), media.ahead(kind, seq), media.timestamp(kind, seq));
+                let _ = media.count_before(kind, media.offset_ns(kind, seq));
+                let _ = media.like(kind, MP3, Some(seq), u32::MAX, |_| false);
+            }
+        };
+        for at in 0..whole.len() {
+            walk(&whole[..at]);
+            for value in [0, 1, 0x7F, 0x80, 0xFF] {
+                let mut changed = whole.clone();
+                changed[at] = value;
+                walk(&changed);
+            }
+        }
+    }
+
+    #[test]
     fn files_that_cannot_be_sent_say_why() {
         let whole = file(&[(9, 0, HEADER), (9, 5000, KEY), (9, 100, KEY)]);
         let long = vec![0; MAX_MESSAGE + 1];

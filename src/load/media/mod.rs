@@ -243,7 +243,10 @@ impl Track {
         let Some((round, index)) = self.place(seq) else { return u64::MAX };
         match &self.pace {
             Pace::Even(num, den) => (u128::from(seq) * u128::from(*num) / u128::from(*den)) as u64,
-            Pace::Listed(times, again) => (round as u64 * again + times[index]) * NS_PER_MS,
+            // A target may name a frame that is centuries ahead.
+            Pace::Listed(times, again) => {
+                (round as u64).saturating_mul(*again).saturating_add(times[index]).saturating_mul(NS_PER_MS)
+            }
         }
     }
 
