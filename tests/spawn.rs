@@ -85,10 +85,26 @@ fn a_server_that_dies_is_found_with_status_and_last_lines() {
     assert_gone(&addr);
     // A scenario after which it crashes is found even where the scenario itself has nothing to say.
     let command = serve(&addr, "--fault event-short-crashes");
-    let output = run(&["test", &url, "--spawn", &command, "-s", "control/truncated-events", "--jobs", "1"]);
+    let dir = tempfile::tempdir().expect("a folder");
+    let junit = dir.path().join("report.xml");
+    let to_junit = format!("junit:{}", junit.display());
+    let output = run(&[
+        "test",
+        &url,
+        "--spawn",
+        &command,
+        "-s",
+        "control/truncated-events",
+        "--jobs",
+        "1",
+        "-o",
+        &to_junit,
+    ]);
     let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
     assert_eq!(status(&output), 1, "{text}{}", err(&output));
     assert!(text.contains("the target ended by itself during the run: exit status: 7\n  | "), "{text}");
+    let xml = fs::read_to_string(junit).expect("a file");
+    assert!(xml.contains("<testcase name=\"stays up\"") && xml.contains("exit status: 7"), "{xml}");
 }
 
 #[test]

@@ -240,18 +240,21 @@ fn secrets_are_masked_in_every_output() {
 fn the_first_interrupt_reports() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("rtmp://{}/live", silent.local_addr().unwrap());
-    let child = Command::new(BINARY)
-        .args(["test", &url, "-o", "json"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it runs");
-    // It waits for an answer that never comes.
-    let held = silent.accept().expect("it connects");
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
-    let output = child.wait_with_output().unwrap();
-    drop(held);
-    assert_eq!(status(&output), 130);
-    assert_eq!(json(&output)["outcome"], "interrupted");
+    for more in [&[][..], &["--probe"]] {
+        let child = Command::new(BINARY)
+            .args(["test", &url, "-o", "json"])
+            .args(more)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        // It waits for an answer that never comes.
+        let held = silent.accept().expect("it connects");
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+        let output = child.wait_with_output().unwrap();
+        drop(held);
+        assert_eq!(status(&output), 130);
+        assert_eq!(json(&output)["outcome"], "interrupted");
+    }
 }
 
 #[test]

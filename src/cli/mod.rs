@@ -127,9 +127,10 @@ fn from_environment(command: Command) -> Command {
     })
 }
 
-/// One line on stderr.
+/// One line on stderr, in one write: others may write there too.
 fn complain(what: &str) {
-    eprintln!("rtmp-bench: {what}");
+    let line = format!("rtmp-bench: {what}\n");
+    eprint!("{line}");
 }
 
 /// Ready at the first ^C or SIGTERM after the call; the next one kills.

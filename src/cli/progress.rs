@@ -28,6 +28,11 @@ impl Progress {
         Progress { bar, said: Instant::now() }
     }
 
+    /// A line that stays.
+    pub fn say(&self, what: &str) {
+        self.bar.suspend(|| complain(what));
+    }
+
     /// So many more steps are done, and this is how it stands.
     pub fn step(&mut self, steps: u64, standing: impl Fn() -> String) {
         self.bar.inc(steps);

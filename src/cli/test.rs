@@ -174,9 +174,15 @@ async fn judge(
     let dial: Arc<dyn Dial> = Arc::new(target.dialer(CONNECT_TIMEOUT, tls));
     let mut run = Run { args, envelope, target, url, seed, outputs, spawned: None };
     if args.probe {
-        let print = suite::probe(&settings, dial).await;
+        let print = tokio::select! {
+            print = suite::probe(&settings, dial) => Some(print),
+            () = stop => None,
+        };
         run.over(spawned).await;
-        return run.probed(print);
+        return match print {
+            Some(print) => run.probed(print),
+            None => run.stopped(Vec::new()),
+        };
     }
     let mut done = Vec::new();
     let cases = suite.list().len() as u64;

@@ -194,7 +194,7 @@ impl<F: Future<Output = ()>> Runs<'_, F> {
                 (step.held, step.limited) = (false, false);
                 step.missed.push("the target stays up".into());
             }
-            complain(&format!("{sessions} {of}: {}", if step.held { "held" } else { "not held" }));
+            self.progress.say(&format!("{sessions} {of}: {}", if step.held { "held" } else { "not held" }));
             let answer = match (step.held, step.limited && !args.allow_limited) {
                 (_, true) => Answer::Limited,
                 (true, false) => Answer::Held,
@@ -209,7 +209,13 @@ impl<F: Future<Output = ()>> Runs<'_, F> {
             if over {
                 break;
             }
-            tokio::time::sleep(SETTLE).await;
+            tokio::select! {
+                () = tokio::time::sleep(SETTLE) => {}
+                () = self.stop.as_mut() => {
+                    self.stopped = true;
+                    break;
+                }
+            }
         }
         find.most = search.most();
         find.bound = search.next().is_none().then(|| search.bound().name().to_owned());
