@@ -24,6 +24,8 @@ pub struct Needs {
     pub publishers: u64,
     /// Players at a time, at most.
     pub players: u64,
+    /// Sessions that make room for others in a minute.
+    pub churned_per_min: u64,
     /// Frames a second of one stream.
     pub frames_per_s: u64,
     /// Players read in sweeps.
@@ -130,7 +132,7 @@ fn descriptors(needs: &Needs, machine: &Machine) -> Result<Option<u64>, String> 
 
 fn local_ports(needs: &Needs, machine: &Machine) -> Result<Option<String>, String> {
     let Some(ports) = machine.ports.map(|ports| ports * needs.addresses.max(1)) else { return Ok(None) };
-    let sessions = sessions(needs);
+    let (sessions, churned) = (sessions(needs), needs.churned_per_min);
     let ways = "widen net.ipv4.ip_local_port_range or connect from more addresses";
     Ok(match share(sessions, ports) {
         Share::More => {
@@ -140,6 +142,10 @@ fn local_ports(needs: &Needs, machine: &Machine) -> Result<Option<String>, Strin
         }
         Share::Close(percent) => Some(format!(
             "{sessions} sessions take {percent} % of the {ports} local ports to one target, those of others not counted: {ways} if connections fail"
+        )),
+        // tcp(7): the port of a connection that we closed stays taken for a minute.
+        Share::Little if sessions + churned > ports => Some(format!(
+            "{churned} sessions a minute leave as many local ports in TIME_WAIT and there are {ports}: {ways} if connections fail"
         )),
         Share::Little => None,
     })
@@ -217,7 +223,7 @@ mod tests {
         let many = Machine { soft: Some(1 << 20), cores: 1000, available_bytes: Some(64 << 30), ..MACHINE };
         let small = Machine { available_bytes: Some(64 << 20), ..many };
         let embedded = |needs: Needs| Needs { embedded: true, ..needs };
-        let table: [(Needs, Machine, Result<&str, &str>); 9] = [
+        let table: [(Needs, Machine, Result<&str, &str>); 10] = [
             (
                 needs(0, 28_233),
                 many,
@@ -225,6 +231,7 @@ mod tests {
             ),
             (needs(0, 28_232), many, Ok("100 % of the 28232 local ports")),
             (Needs { addresses: 2, ..needs(0, 28_233) }, many, Ok("")),
+            (Needs { churned_per_min: 30_000, ..needs(0, 100) }, many, Ok("30000 sessions a minute leave")),
             (needs(0, 4097), small, Err("about 64 MiB and 64 MiB are available")),
             (needs(0, 3000), small, Ok("take about 46 MiB and 64 MiB")),
             (embedded(needs(0, 3000)), small, Err("and the embedded server take about 234 MiB")),

@@ -115,6 +115,7 @@ fn cleared(args: &LoadArgs, plan: &Plan, media: &Media) -> Result<Option<u64>, F
         publishers: plan.publishers.into(),
         players: plan.players().into(),
         frames_per_s: Kind::ALL.iter().map(|kind| u64::from(media.count_before(*kind, second))).sum(),
+        churned_per_min: plan.churn.map_or(0, |gap| 60_000_000_000 / gap.as_nanos().max(1) as u64),
         swept: plan.tick.is_some(),
         embedded: args.target.is_none(),
         addresses: plan.sources.len().max(1) as u64,
