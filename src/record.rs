@@ -243,6 +243,9 @@ pub struct Test {
     pub totals: Totals,
     /// In the order of their ids.
     pub cases: Vec<Case>,
+    /// Since when the target answered no more and what ran last, where it died and did not come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<String>,
 }
 
 /// Cases by verdict.

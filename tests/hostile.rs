@@ -43,9 +43,12 @@ enum Bad {
     /// Serves so many connections, then none.
     DiesAfter(u32),
     RefusesConnect,
-    /// The command `die` ends every connection, and for a second none is accepted.
-    Dies,
+    /// The command `die` ends every connection, and for so long none is accepted.
+    Dies(Duration),
 }
+
+const SECOND: Duration = Duration::from_secs(1);
+const FOR_GOOD: Duration = Duration::from_secs(1 << 20);
 
 /// Bytes that a flood gives at most, so that a reader without a limit fails the test and does not hang it.
 const FLOOD: u64 = 2 << 30;
@@ -69,8 +72,8 @@ impl Death {
         self.until.lock().unwrap().is_some_and(|until| Instant::now() < until)
     }
 
-    fn come(&self) {
-        *self.until.lock().unwrap() = Some(Instant::now() + Duration::from_secs(1));
+    fn come(&self, lasts: Duration) {
+        *self.until.lock().unwrap() = Some(Instant::now() + lasts);
         self.comes.notify_waiters();
     }
 }
@@ -214,8 +217,8 @@ async fn speak(mut io: impl Stream, bad: Bad, taken: &AtomicU64, death: &Death) 
             let answer = match (&command.name[..], bad) {
                 (_, Bad::ClosesAfter(n)) if commands > n => return Ok(()),
                 (_, Bad::FallsSilentAfter(n)) if commands > n => continue,
-                (b"die", Bad::Dies) => {
-                    death.come();
+                (b"die", Bad::Dies(lasts)) => {
+                    death.come(lasts);
                     continue;
                 }
                 (b"connect", Bad::RefusesConnect) => Message::command("_error", 1.0, vec![Value::Null]),
@@ -432,12 +435,83 @@ fn who_kills_the_target_is_found() {
         ("b/culprit", "reach connected\nwait 50ms\n> die(9, null)\nalive"),
         ("c/late", "reach open\nwait 200ms\nother reach connected\nother in step"),
     ]);
-    let report = judge_by(&suite, Bad::Dies).0.expect("reachable");
+    let report = judge_by(&suite, Bad::Dies(SECOND)).0.expect("reachable");
     let of = |i: usize| (report.outcomes[i].case.verdict, report.outcomes[i].case.notes.join("; "));
     assert_eq!(of(0).0, Verdict::Pass, "{}", of(0).1);
     assert_eq!(of(1).0, Verdict::Fail, "{}", of(1).1);
     assert_eq!(of(2).0, Verdict::Pass, "{}", of(2).1);
     for i in 0..3 {
-        assert!(of(i).1.contains("run again alone"), "{}", of(i).1);
+        assert!(of(i).1.contains("run again"), "{}", of(i).1);
     }
+}
+
+/// Cases that do this and that, and in their midst some that kill.
+fn many(culprits: &[(&'static str, &'static str)]) -> Suite {
+    let innocent = [
+        "reach connected\nwait 100ms\nin step",
+        "reach open\nwait 200ms\nother reach connected\nother in step",
+        "reach created\n> createStream(9, null)\nexpect < _result(9, ...)\nwait 300ms\nalive",
+        "reach connected\nnever < closed for quiet",
+    ];
+    let ids: Vec<String> = (0..40).map(|i| format!("m/{i:02}")).collect();
+    let of = |(i, id): (usize, &String)| (id.clone(), innocent[i % innocent.len()]);
+    let mut cases: Vec<(String, &str)> = ids.iter().enumerate().map(of).collect();
+    cases.extend(culprits.iter().map(|(id, body)| ((*id).to_owned(), *body)));
+    cases.sort();
+    let cases: Vec<(&str, &str)> = cases.iter().map(|(id, body)| (id.as_str(), *body)).collect();
+    suite_of(&cases)
+}
+
+const KILLS: &str = "the target answered no more after this case alone";
+/// It looks for life; it ends with its deed; it takes the death for an answer.
+const KILLERS: [&str; 3] = [
+    "reach connected\nwait 50ms\n> die(9, null)\nalive",
+    "reach connected\nin step\n> die(9, null)",
+    "reach connected\n> die(9, null)\nexpect < closed",
+];
+
+#[test]
+fn a_killer_among_many_is_named_and_nobody_else_blamed() {
+    for killer in KILLERS {
+        let suite = many(&[("m/15-killer", killer), ("m/31-killer", killer)]);
+        let (report, took, _) = judge_by(&suite, Bad::Dies(SECOND));
+        let report = report.expect("reachable");
+        assert_eq!(report.outcomes.len(), 42);
+        for outcome in &report.outcomes {
+            let case = &outcome.case;
+            let kills = case.id.ends_with("killer");
+            let is = (case.verdict, case.notes.iter().any(|note| note == KILLS) || case.why == KILLS);
+            assert_eq!(is, (if kills { Verdict::Fail } else { Verdict::Pass }, kills), "{case:?}");
+            assert_eq!(case.trace.is_empty(), !kills, "{case:?}");
+        }
+        assert_eq!(report.gone, None);
+        assert!(took < Duration::from_secs(60), "{took:?}");
+    }
+}
+
+#[test]
+fn nobody_is_blamed_where_the_target_does_not_come_back() {
+    for killer in KILLERS {
+        let (report, took, _) = judge_by(&many(&[("m/15-killer", killer)]), Bad::Dies(FOR_GOOD));
+        let report = report.expect("reachable");
+        let gone = report.gone.expect("gone");
+        assert!(gone.contains("m/15-killer"), "{gone}");
+        assert_eq!(report.outcomes.len(), 41);
+        for (i, outcome) in report.outcomes.iter().enumerate() {
+            let case = &outcome.case;
+            assert!(matches!(case.verdict, Verdict::Pass | Verdict::Blocked), "{case:?}");
+            assert!(case.verdict == Verdict::Pass || case.why == gone, "{case:?}");
+            assert!(i > 1 || case.verdict == Verdict::Pass, "{case:?}");
+            assert!(i < 24 || (case.verdict == Verdict::Blocked && case.duration_ms == 0), "{case:?}");
+        }
+        assert!(took < Duration::from_secs(20), "{took:?}");
+    }
+}
+
+#[test]
+fn a_killer_that_is_alone_keeps_its_verdict() {
+    let suite = suite_of(&[("a/killer", KILLERS[0])]);
+    let report = judge_by(&suite, Bad::Dies(FOR_GOOD)).0.expect("reachable");
+    assert_eq!(report.outcomes[0].case.verdict, Verdict::Fail);
+    assert!(report.gone.expect("gone").contains("a/killer"));
 }

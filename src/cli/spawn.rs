@@ -34,6 +34,11 @@ const JUST_NOW: Duration = Duration::from_millis(300);
 const TAKEN: Duration = Duration::from_secs(1);
 
 impl SpawnArgs {
+    /// How long the target may take until it takes connections, where something is said of it or it is ours.
+    pub fn patience(&self) -> Duration {
+        self.wait_target.or(self.spawn.is_some().then_some(START)).unwrap_or_default()
+    }
+
     /// Starts what is to be started and waits until the target takes a connection; whether it did is told by what follows.
     ///
     /// # Errors

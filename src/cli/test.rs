@@ -172,7 +172,7 @@ async fn judge(
     let settings = settings(args, &target, &url, seed, spawned.as_ref().map(Spawned::pid));
     let settings = Settings { wire: outputs.iter().any(|o| o.format == Format::Pcapng), ..settings };
     let dial: Arc<dyn Dial> = Arc::new(target.dialer(CONNECT_TIMEOUT, tls));
-    let mut run = Run { args, envelope, target, url, seed, outputs, spawned: None };
+    let mut run = Run { args, envelope, target, url, seed, outputs, spawned: None, gone: None };
     if args.probe {
         let print = tokio::select! {
             print = suite::probe(&settings, dial) => Some(print),
@@ -200,7 +200,10 @@ async fn judge(
     drop(progress);
     run.over(spawned).await;
     match result {
-        Some(Ok(report)) => run.judged(report.fingerprint, report.outcomes, report.out_of_time, expectations),
+        Some(Ok(report)) => {
+            run.gone = report.gone;
+            run.judged(report.fingerprint, report.outcomes, report.out_of_time, expectations)
+        }
         Some(Err(why)) => run.unreachable(&why),
         None => run.stopped(done),
     }
@@ -222,6 +225,8 @@ fn settings(args: &TestArgs, target: &Target, url: &str, seed: u64, spawned: Opt
         seed,
         repeat: format!("rtmp-bench test{shown} --seed {seed} -s '{{}}'"),
         wire: false,
+        patience: args.spawn.patience(),
+        keeper: None,
     }
 }
 
@@ -235,6 +240,8 @@ struct Run<'a> {
     outputs: &'a [Output],
     /// What became of the target, where it was started by us.
     spawned: Option<record::Spawned>,
+    /// Since when it answers no more.
+    gone: Option<String>,
 }
 
 impl Run<'_> {
@@ -263,7 +270,8 @@ impl Run<'_> {
             spawned: self.spawned.clone(),
             fingerprint,
         });
-        record.test = (!self.args.probe).then(|| Test { totals: Totals::of(&cases), cases });
+        record.test =
+            (!self.args.probe).then(|| Test { totals: Totals::of(&cases), cases, gone: self.gone.clone() });
         record
     }
 

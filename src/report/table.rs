@@ -35,6 +35,10 @@ pub fn test(record: &Record, look: Look) -> String {
         finding(&mut out, case, look);
     }
     totals(&mut out, record, test, found.len());
+    if let Some(gone) = &test.gone {
+        let advice = "with --spawn, or --wait-target and a supervisor that starts it again, the suite goes on and names the case";
+        let _ = writeln!(out, "\n{gone}\nall that had not run is blocked; {advice}");
+    }
     if let Some(target) = &record.target {
         super::death(&mut out, target);
     }

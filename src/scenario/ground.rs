@@ -1,7 +1,8 @@
 //! What cases and calibration stand on: connections to the target, opened, brought to a goal, asked whether they are in step.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -126,8 +127,41 @@ pub(super) struct Ground<'a> {
     pub(super) board: Board,
     /// This case's own.
     pub(super) seed: u64,
-    lifeless: AtomicBool,
+    began: Instant,
+    life: Mutex<Life>,
     ids: AtomicU32,
+}
+
+/// What a case saw of its target's life.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Life {
+    /// When each connection was begun, by name: the last of that name.
+    begun: BTreeMap<String, Instant>,
+    /// Of connections that came as far as calibration: when each was begun, and when it had.
+    pub(super) signs: Vec<(Instant, Instant)>,
+    /// The target looked dead: no connection, or none that came to anything. When the first such was begun.
+    pub(super) lifeless: Option<Instant>,
+    /// A connection was opened.
+    pub(super) met: bool,
+    /// And one was refused.
+    pub(super) refused: bool,
+    /// When anything came last.
+    pub(super) heard: Option<Instant>,
+    /// How long before the peer closed a connection something was sent on it: the shortest.
+    pub(super) provoked: Option<Duration>,
+}
+
+impl Life {
+    fn sign(&mut self, name: &str) {
+        if let Some(begun) = self.begun.get(name) {
+            self.signs.push((*begun, Instant::now()));
+        }
+    }
+
+    fn is_missed(&mut self, name: &str) {
+        let begun = self.begun.get(name).copied().unwrap_or_else(Instant::now);
+        self.lifeless = Some(self.lifeless.map_or(begun, |first| first.min(begun)));
+    }
 }
 
 impl<'a> Ground<'a> {
@@ -137,7 +171,8 @@ impl<'a> Ground<'a> {
             cx,
             board: Board::new(Origin::new(cx.kept.clone())),
             seed: case_seed(cx.seed, id),
-            lifeless: AtomicBool::new(false),
+            began: Instant::now(),
+            life: Mutex::default(),
             ids: AtomicU32::new(0),
         }
     }
@@ -152,9 +187,27 @@ impl<'a> Ground<'a> {
         Instant::now() + self.cx.times.kind(kind)
     }
 
-    /// Whether the target looked dead: no connection, or none that came to anything.
-    pub(super) fn was_lifeless(&self) -> bool {
-        self.lifeless.load(Ordering::Relaxed)
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was seen of the target's life up to now.
+    pub(super) fn seen_life(&self) -> Life {
+        let mut life = self.life().clone();
+        let instant = |entry: &Entry| self.began + Duration::from_micros(entry.at.as_micros());
+        for (_, conn) in self.board.conns() {
+            conn.log(|log| {
+                let closed = log.iter().rposition(|entry| matches!(entry.seen, Seen::Closed(_)));
+                let before = &log[..closed.unwrap_or(log.len())];
+                let last = |of| before.iter().rev().find(|entry| entry.direction == of).map(instant);
+                life.heard = life.heard.max(last(Direction::Received));
+                if let (Some(closed), Some(sent)) = (closed, last(Direction::Sent)) {
+                    let gap = instant(&log[closed]).saturating_duration_since(sent);
+                    life.provoked = Some(life.provoked.map_or(gap, |least| least.min(gap)));
+                }
+            });
+        }
+        life
     }
 
     /// `$name`.
@@ -179,16 +232,21 @@ impl<'a> Ground<'a> {
     /// Opens a connection and puts it on the board.
     pub(super) async fn open(&self, name: &str, config: Config) -> Result<Conn, String> {
         let wait = self.cx.times.kind(TimeKind::Reply);
+        self.life().begun.insert(name.to_owned(), Instant::now());
         let why = match timeout(wait, self.cx.dial.dial()).await {
             Ok(Ok(io)) => {
                 let conn = Conn::start(io, config, self.board.origin().clone());
                 self.board.add(name, conn.clone());
+                self.life().met = true;
                 return Ok(conn);
             }
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => {
+                self.life().refused = true;
+                error.to_string()
+            }
             Err(_) => format!("nothing within {} ms", wait.as_millis()),
         };
-        self.lifeless.store(true, Ordering::Relaxed);
+        self.life().is_missed(name);
         Err(format!("{name}: no connection: {why}"))
     }
 
@@ -209,6 +267,9 @@ impl<'a> Ground<'a> {
                             last = Some(entry.order)
                         }
                         Seen::Reached(reached) => {
+                            if *reached == self.cx.life {
+                                self.life().sign(name);
+                            }
                             used.extend(last.filter(|_| *reached > Goal::Handshaken));
                             return Look::Found(Ok(*reached));
                         }
@@ -236,7 +297,7 @@ impl<'a> Ground<'a> {
     fn not_reached(&self, name: &str, conn: &Conn, goal: Goal, why: &str) -> String {
         let reached = conn.reached();
         if reached < self.cx.life {
-            self.lifeless.store(true, Ordering::Relaxed);
+            self.life().is_missed(name);
         }
         format!("{name} did not reach {}: {why} ({} was reached)", goal_name(goal), goal_name(reached))
     }
@@ -298,6 +359,7 @@ impl<'a> Ground<'a> {
         let conn = self.open(&name, self.customary_config()).await?;
         let goal = self.cx.life;
         if goal == Goal::Open {
+            self.life().sign(&name);
             return Ok(());
         }
         conn.pursue(goal);
@@ -305,9 +367,10 @@ impl<'a> Ground<'a> {
         let answer = self.answer(&name, deadline, is_there).await;
         conn.close();
         if answer.is_none() {
-            self.lifeless.store(true, Ordering::Relaxed);
+            self.life().is_missed(&name);
             return Err(format!("a new connection did not reach {}", goal_name(goal)));
         }
+        self.life().sign(&name);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ mod board;
 mod calibrate;
 pub mod check;
 pub mod clauses;
+mod deaths;
 pub mod expect;
 mod ground;
 mod judge;

@@ -11,7 +11,7 @@ use super::ast::{
 };
 use super::board::{Boxed, first_of};
 use super::clauses::{Level, Severity};
-use super::ground::{Context, Ground};
+use super::ground::{Context, Ground, Life};
 use super::judge;
 use super::memory;
 use super::scope::Scope;
@@ -51,8 +51,8 @@ pub struct Ended {
     pub notes: Vec<String>,
     /// Milliseconds.
     pub duration_ms: u64,
-    /// Whether the target looked dead: no connection, or none that comes to anything.
-    pub lifeless: bool,
+    /// What it saw of the target's life.
+    pub(super) life: Life,
     /// What passed, by connection.
     pub conns: Vec<(String, Conn)>,
     /// The order of the entry at which it was decided.
@@ -168,7 +168,7 @@ impl<'a> Run<'a> {
                 notes.push(format!("info: {}", finding.why));
             }
         }
-        let lifeless = self.ground.was_lifeless();
+        let life = self.ground.seen_life();
         let decided = findings.into_iter().find(|f| Some(f.verdict) == worst).unwrap_or(Finding {
             verdict: Verdict::Blocked,
             label: "nothing was judged".into(),
@@ -192,7 +192,7 @@ impl<'a> Run<'a> {
             why: decided.why,
             notes,
             duration_ms: took.as_millis() as u64,
-            lifeless,
+            life,
             conns,
             decided_at: decided.horizon,
         }

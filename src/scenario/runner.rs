@@ -1,15 +1,16 @@
 //! Running the suite: calibration first, then so many cases at once, and alone what looked dead.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use super::ast::{Fact, TimeKind};
+use super::ast::Fact;
 use super::calibrate::calibrate;
-use super::ground::{Context, Ground, Sentinel, Times};
+use super::deaths::{Budget, Held, Queued};
+use super::ground::{Context, Sentinel, Times};
 use super::run::{Ended, Job, run as run_case};
 use super::suite::{Item, Outcome, Report, Segment, Settings, Suite};
 use super::trace;
@@ -20,12 +21,6 @@ use crate::wire::session::Goal;
 /// The longest a case may take, but for what it says of slow waits.
 const CASE_LIMIT: Duration = Duration::from_secs(30);
 const SLOW_LIMIT: Duration = Duration::from_secs(300);
-/// How long a target that died may take to come back.
-const REVIVAL: Duration = Duration::from_secs(4);
-/// Cases that looked dead, or ran beside one that did, are run again alone, at most so many.
-const RERUNS: usize = 32;
-/// And for so long: where many look dead, one that runs alone tells no culprit.
-const RERUNS_TIME: Duration = Duration::from_secs(12);
 /// Bytes of each connection of a finding that are kept for a capture.
 const KEPT_WIRE: usize = 256 << 10;
 
@@ -81,11 +76,17 @@ async fn judge(
         deadline,
         on_result,
         outcomes: Vec::new(),
+        began: Instant::now(),
+        found: false,
+        budget: Budget::default(),
+        signs: Vec::new(),
+        deaths: Vec::new(),
+        gone: None,
     };
     let out_of_time = runner.all(suite).await;
-    let mut outcomes = runner.outcomes;
+    let (mut outcomes, gone) = (runner.outcomes, runner.gone);
     outcomes.sort_by(|a, b| a.case.id.cmp(&b.case.id));
-    Report { fingerprint, outcomes, out_of_time }
+    Report { fingerprint, outcomes, out_of_time, gone }
 }
 
 impl Context {
@@ -139,49 +140,47 @@ fn profile(fingerprint: &mut Fingerprint, stated: &[Fact]) {
     }
 }
 
-/// A case that ended, until it is known what happened beside it.
-struct Held {
-    item: Arc<Item>,
-    outcome: Outcome,
-    began: Instant,
-    ended: Instant,
-}
-
-struct Runner<'a> {
-    settings: &'a Settings,
-    cx: Arc<Context>,
+pub(super) struct Runner<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) cx: Arc<Context>,
     fingerprint: &'a Fingerprint,
-    deadline: Instant,
+    pub(super) deadline: Instant,
     on_result: &'a mut (dyn FnMut(&Outcome) + Send),
     outcomes: Vec<Outcome>,
+    pub(super) began: Instant,
+    /// With `fail_fast`: one was found.
+    found: bool,
+    pub(super) budget: Budget,
+    /// Connections that came as far as calibration: when each was begun, and when it had.
+    pub(super) signs: Vec<(Instant, Instant)>,
+    /// Deaths that nobody looked into: between when and when.
+    pub(super) deaths: Vec<(Instant, Instant)>,
+    /// Why nothing runs any more: the target did not come back.
+    pub(super) gone: Option<String>,
 }
 
 impl Runner<'_> {
     /// Runs everything; whether the time was up before the end.
     async fn all(&mut self, suite: &Suite) -> bool {
-        let (mut side_by_side, mut alone) = (Vec::new(), Vec::new());
+        let (mut side_by_side, mut alone) = (VecDeque::new(), VecDeque::new());
         for item in &suite.items {
+            let queued = Queued { item: item.clone(), before: None };
             match self.without_running(item) {
                 Some(outcome) => self.tell(outcome),
-                None if item.is_alone() => alone.push(item.clone()),
-                None => side_by_side.push(item.clone()),
+                None if item.is_alone() => alone.push_back(queued),
+                None => side_by_side.push_back(queued),
             }
         }
-        let mut dead = Vec::new();
-        let mut late = self.batch(side_by_side, self.settings.jobs.max(1), &mut dead).await;
-        late |= self.batch(alone, 1, &mut dead).await;
-        dead.sort_by(|a, b| a.item.id.cmp(&b.item.id));
-        let mut gone = late;
-        let end = Instant::now() + RERUNS_TIME;
-        for (i, Held { item, outcome, .. }) in dead.into_iter().enumerate() {
-            gone = gone || i >= RERUNS || Instant::now() >= end || !self.answers().await;
-            let outcome = if gone { not_rerun(outcome) } else { self.once_more(&item, outcome).await };
-            self.tell(outcome);
-        }
+        let mut late = self.batch(side_by_side, self.settings.jobs.max(1)).await;
+        late |= self.batch(alone, 1).await;
         let told: BTreeSet<String> = self.outcomes.iter().map(|outcome| outcome.case.id.clone()).collect();
-        let why = if late { "not run: the time for all was up" } else { "not run: one before it was found" };
+        let (verdict, branch, why) = match &self.gone {
+            Some(why) => (Verdict::Blocked, "blocked", why.clone()),
+            None if late => (Verdict::Skip, "not run", "not run: the time for all was up".into()),
+            None => (Verdict::Skip, "not run", "not run: one before it was found".into()),
+        };
         for item in suite.items.iter().filter(|item| !told.contains(&item.id)) {
-            self.tell(item.outcome(self.settings, Verdict::Skip, "not run", why.into()));
+            self.tell(item.outcome(self.settings, verdict, branch, why.clone()));
         }
         late
     }
@@ -218,106 +217,110 @@ impl Runner<'_> {
         self.fingerprint.facts.iter().any(|fact| *fact == need || fact.strip_suffix("=yes") == Some(&need))
     }
 
-    fn tell(&mut self, outcome: Outcome) {
+    pub(super) fn tell(&mut self, outcome: Outcome) {
+        self.found |= self.settings.fail_fast && outcome.case.finding(false).is_some();
         (self.on_result)(&outcome);
         self.outcomes.push(outcome);
     }
 
-    /// Runs these, so many at once. Whatever ran beside a case that looked dead is kept apart: who killed the target shows when each runs alone.
-    async fn batch(&mut self, items: Vec<Arc<Item>>, jobs: usize, dead: &mut Vec<Held>) -> bool {
-        let mut waiting = items.into_iter();
+    /// Runs these, so many at once; whether the time was up before the end. When the target looks dead, no more are begun until it is known who killed it.
+    async fn batch(&mut self, mut waiting: VecDeque<Queued>, jobs: usize) -> bool {
         let mut running = JoinSet::new();
         let mut since: BTreeMap<String, Instant> = BTreeMap::new();
-        let (mut held, mut deaths) = (Vec::new(), Vec::new());
-        let mut found = false;
+        let mut held = Vec::new();
+        let mut alarm = false;
         loop {
-            while running.len() < jobs
-                && !found
-                && let Some(item) = waiting.next()
-            {
-                let (cx, settings, began) = (self.cx.clone(), self.settings.clone(), Instant::now());
-                since.insert(item.id.clone(), began);
-                running.spawn(async move {
-                    let outcome = one(&item, &cx, &settings).await;
-                    Held { item, outcome, began, ended: Instant::now() }
-                });
+            let last = waiting.is_empty() || self.found || self.gone.is_some();
+            if running.is_empty() && (alarm || (last && self.ends_dead(&mut held).await)) {
+                let again = self.examine(std::mem::take(&mut held)).await;
+                again.into_iter().rev().for_each(|queued| waiting.push_front(queued));
+                alarm = false;
             }
-            let done = match timeout_at(self.deadline, running.join_next()).await {
+            while running.len() < jobs
+                && !alarm
+                && !self.found
+                && self.gone.is_none()
+                && let Some(queued) = waiting.pop_front()
+            {
+                since.insert(queued.item.id.clone(), Instant::now());
+                running.spawn(one(queued, self.cx.clone(), self.settings.clone(), false));
+            }
+            let done: Held = match timeout_at(self.deadline, running.join_next()).await {
                 Ok(Some(Ok(done))) => done,
                 Ok(Some(Err(error))) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                 Ok(Some(Err(_))) => continue,
                 Ok(None) => return false,
                 Err(_) => {
                     running.abort_all();
-                    self.settle(&mut held, &deaths, None, dead);
+                    if alarm {
+                        self.give_up(&held);
+                    }
+                    held.into_iter().for_each(|done| self.conclude(done));
                     return true;
                 }
             };
-            since.remove(&done.item.id);
-            let is_found = done.outcome.case.finding(false).is_some();
-            found |= self.settings.fail_fast && is_found;
-            if done.outcome.lifeless && is_found {
-                deaths.push((done.began, done.ended));
-            }
+            since.remove(done.id());
+            self.learn(&done.life);
+            self.found |= self.settings.fail_fast && done.is_found() && !done.is_dead();
+            let dies = done.is_dead() || self.keeper().is_some_and(|keeper| keeper.is_gone());
             held.push(done);
-            self.settle(&mut held, &deaths, since.values().min().copied(), dead);
-        }
-    }
-
-    /// Tells the outcomes of cases beside which nothing runs any more (`oldest`: since when the longest runs), and keeps those apart beside which the target died.
-    fn settle(
-        &mut self,
-        held: &mut Vec<Held>,
-        deaths: &[(Instant, Instant)],
-        oldest: Option<Instant>,
-        dead: &mut Vec<Held>,
-    ) {
-        for done in std::mem::take(held) {
-            if oldest.is_some_and(|oldest| oldest < done.ended) {
-                held.push(done);
-            } else if deaths.iter().any(|(began, ended)| done.began < *ended && *began < done.ended) {
-                dead.push(done);
-            } else {
-                self.tell(done.outcome);
+            alarm |= dies && self.is_worth_it(&held);
+            if dies && !alarm {
+                self.give_up(&held);
+            }
+            if !alarm {
+                self.settle(&mut held, since.values().min().copied());
             }
         }
     }
 
-    /// Runs a case again with nothing beside it, once the target answers.
-    async fn once_more(&mut self, item: &Arc<Item>, first: Outcome) -> Outcome {
-        let mut again = one(item, &self.cx, self.settings).await;
-        let word = first.case.verdict.name();
-        again.case.notes.push(format!("run again alone; beside others it was {word}: {}", first.case.why));
-        again
-    }
-
-    /// Whether a new connection reaches connected, given some time to come back.
-    async fn answers(&self) -> bool {
-        let end = Instant::now() + REVIVAL;
-        loop {
-            let ground = Ground::new(&self.cx, "between");
-            let alive = ground.alive(ground.by(TimeKind::Reply));
-            if ground.board.drive(Box::pin(alive)).await.is_ok() {
+    /// Nothing runs any more: whether the target is dead, and worth an examination. If not, all is told.
+    async fn ends_dead(&mut self, held: &mut Vec<Held>) -> bool {
+        if held.is_empty() {
+            return false;
+        }
+        if self.dies().await {
+            if self.is_worth_it(held) {
                 return true;
             }
-            if Instant::now() >= end {
-                return false;
-            }
-            sleep(Duration::from_millis(200)).await;
+            self.give_up(held);
         }
+        std::mem::take(held).into_iter().for_each(|done| self.conclude(done));
+        false
+    }
+
+    /// Tells the outcomes of cases beside which nothing runs any more (`oldest`: since when the longest runs) and behind which the target lived.
+    fn settle(&mut self, held: &mut Vec<Held>, oldest: Option<Instant>) {
+        let alive = self.alive_before(None);
+        for done in std::mem::take(held) {
+            if oldest.is_some_and(|oldest| oldest < done.ended) || !done.outlived(alive) {
+                held.push(done);
+            } else {
+                self.conclude(done);
+            }
+        }
+    }
+
+    /// Tells the outcome of a case that ran beside others.
+    pub(super) fn conclude(&mut self, mut done: Held) {
+        let beside = |(from, to): &(Instant, Instant)| *from < done.ended && done.began < *to;
+        if done.is_found() && self.deaths.iter().any(beside) {
+            done.doubt(
+                "the target looked dead while this ran beside others, and there was no time to run it alone",
+            );
+        } else if let Some(before) = &done.queued.before {
+            done.outcome
+                .case
+                .notes
+                .push(format!("run again; when the target died beside it, it was {before}"));
+        }
+        self.tell(done.outcome);
     }
 }
 
-fn not_rerun(mut outcome: Outcome) -> Outcome {
-    outcome
-        .case
-        .notes
-        .push("not run again alone: the target answers no more, or too many cases asked for it".into());
-    outcome
-}
-
-/// Runs one case.
-async fn one(item: &Item, cx: &Context, settings: &Settings) -> Outcome {
+/// Runs one case. `traced`: what passed is kept even where it is no finding.
+pub(super) async fn one(queued: Queued, cx: Arc<Context>, settings: Settings, traced: bool) -> Held {
+    let (item, began) = (queued.item.clone(), Instant::now());
     let job = Job {
         scenario: &item.scenario,
         source: &item.source,
@@ -327,16 +330,17 @@ async fn one(item: &Item, cx: &Context, settings: &Settings) -> Outcome {
         severity: item.severity,
     };
     let limit = if item.scenario.slow { SLOW_LIMIT } else { CASE_LIMIT }.mul_f64(cx.times.scale);
-    let ended = run_case(cx, job, limit).await;
-    outcome_of(item, settings, ended)
+    let ended = run_case(&cx, job, limit).await;
+    let life = ended.life.clone();
+    let outcome = outcome_of(&item, &settings, ended, traced);
+    Held { queued, outcome, life, began, ended: Instant::now() }
 }
 
-fn outcome_of(item: &Item, settings: &Settings, ended: Ended) -> Outcome {
+fn outcome_of(item: &Item, settings: &Settings, ended: Ended, traced: bool) -> Outcome {
     let mut outcome = item.outcome(settings, ended.verdict, &ended.branch, ended.why);
     outcome.case.duration_ms = ended.duration_ms;
     outcome.case.notes = ended.notes;
-    outcome.lifeless = ended.lifeless;
-    if outcome.case.finding(true).is_some() {
+    if traced || outcome.case.finding(true).is_some() {
         outcome.case.trace = trace::around(&ended.conns, ended.decided_at);
         for (i, (_, conn)) in (0..).zip(&ended.conns).filter(|_| settings.wire) {
             conn.wire(|wire| {

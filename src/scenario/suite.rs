@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +58,22 @@ pub struct Settings {
     pub repeat: String,
     /// Whether the bytes of findings are kept.
     pub wire: bool,
+    /// How long a target that died may take to come back, where that is longer than customary.
+    pub patience: Duration,
+    /// Who starts the target again when it died.
+    pub keeper: Option<Arc<dyn Keeper>>,
 }
+
+/// A target's process in our hands.
+pub trait Keeper: std::fmt::Debug + Send + Sync {
+    /// Whether it has ended by itself.
+    fn is_gone(&self) -> bool;
+    /// Starts it again, ended first where it is not; gives its process.
+    fn restart(&self) -> Restarting<'_>;
+}
+
+/// A target that is being started again; an error says why that cannot be.
+pub type Restarting<'a> = Pin<Box<dyn Future<Output = Result<u32, String>> + Send + 'a>>;
 
 impl Default for Settings {
     fn default() -> Settings {
@@ -75,6 +91,8 @@ impl Default for Settings {
             seed: 1,
             repeat: "rtmp-bench test -s '{}'".into(),
             wire: true,
+            patience: Duration::ZERO,
+            keeper: None,
         }
     }
 }
@@ -86,8 +104,6 @@ pub struct Outcome {
     pub case: record::Case,
     /// What passed on its connections, where the case is a finding.
     pub wire: Vec<Segment>,
-    /// Whether the target looked dead.
-    pub(super) lifeless: bool,
 }
 
 /// Bytes that passed in one read or write.
@@ -112,13 +128,15 @@ pub struct Report {
     pub outcomes: Vec<Outcome>,
     /// Whether the time was up before all had run.
     pub out_of_time: bool,
+    /// Since when the target answers no more, where it died and did not come back.
+    pub gone: Option<String>,
 }
 
 impl Report {
     /// As the record has it.
     pub fn test(&self) -> record::Test {
         let cases: Vec<record::Case> = self.outcomes.iter().map(|outcome| outcome.case.clone()).collect();
-        record::Test { totals: Totals::of(&cases), cases }
+        record::Test { totals: Totals::of(&cases), cases, gone: self.gone.clone() }
     }
 }
 
@@ -330,7 +348,7 @@ impl Item {
             trace: Vec::new(),
             repeat: settings.repeat.replace("{}", &self.id),
         };
-        Outcome { case, wire: Vec::new(), lifeless: false }
+        Outcome { case, wire: Vec::new() }
     }
 }
 
