@@ -49,6 +49,8 @@ pub struct Load {
 pub struct Find {
     /// The promise.
     pub slo: String,
+    /// Of the steps' values: `us`, `count` or `percent`.
+    pub unit: String,
     /// What was varied: `players` or `publishers`.
     pub of: String,
     /// In the order in which they ran.

@@ -219,34 +219,43 @@ fn generator(out: &mut String, load: &Load) {
 }
 
 fn promise(out: &mut String, slo: &Slo) {
-    let value = match (slo.value, slo.unit.as_str()) {
+    let value = measured(slo.value, &slo.unit);
+    let _ = writeln!(out, "{:<9} {}: {value}", if slo.held { "held" } else { "MISSED" }, slo.expr);
+}
+
+fn measured(value: Option<f64>, unit: &str) -> String {
+    match (value, unit) {
         (None, _) => "no data".to_owned(),
         (Some(us), "us") => format!("{:.2} ms", us / 1000.0),
         (Some(n), "percent") => format!("{n:.3} %"),
         (Some(n), _) => format!("{n}"),
-    };
-    let _ = writeln!(out, "{:<9} {}: {value}", if slo.held { "held" } else { "MISSED" }, slo.expr);
+    }
 }
 
 fn search(out: &mut String, find: &Find) {
     let _ = writeln!(out, "\nsearched the most {} with {}:", find.of, find.slo);
     for step in &find.steps {
-        let value = step.value.map_or("no data".to_owned(), |value| format!("{value:.1}"));
+        let value = measured(step.value, &find.unit);
+        let missed = || step.missed.join(", ");
         let what = match (step.held, step.limited) {
-            (_, true) => "generator-limited, says nothing of the target".to_owned(),
-            (true, _) => "held".to_owned(),
-            (false, _) => format!("MISSED {}", step.missed.join(", ")),
+            (true, false) => "held".to_owned(),
+            (true, true) => "held, but we were the limit".to_owned(),
+            (false, true) => format!("missed {}, but we were the limit", missed()),
+            (false, false) => format!("MISSED {}", missed()),
         };
         let _ = writeln!(out, "{:>9} {what} ({value})", step.sessions);
     }
-    let most = find.most.map_or("not one".to_owned(), |most| most.to_string());
+    let most = find.most.map_or("none".to_owned(), |most| most.to_string());
     let why = match find.bound.as_deref() {
+        Some("target") if find.most.is_none() => "the target does not keep it",
+        Some("generator") if find.most.is_none() => "we were the limit, not the target",
         Some("target") => "with more the target does not keep it",
         Some("generator") => "at least: with more we were the limit, not the target",
         Some(_) => "no more were allowed",
         None => "the search was not finished",
     };
-    let _ = writeln!(out, "most      {most} {} ({why})", find.of);
+    let of = if find.most.is_some() { "" } else { "of the " };
+    let _ = writeln!(out, "most      {most} {of}{} ({why})", find.of);
 }
 
 /// One second in a line, while the run goes on: rates and latencies of the second, losses and failures until then.
@@ -321,7 +330,7 @@ fn bits(per_second: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::load::Brief;
+    use crate::record::load::{Brief, FindStep};
 
     #[test]
     fn a_second_says_what_went_wrong_beside_what_went_well() {
@@ -333,6 +342,40 @@ mod tests {
         let want = "10 s (generator-limited): 12 up, 0 lost, 0 failed, frame p50 1.5 p99 42.0 ms, \
                     the oldest outstanding frame is 2.3 s late, 1.00 Mbit/s out, 10.00 Mbit/s in";
         assert_eq!(second(&row, 0, 0), want);
+    }
+
+    #[test]
+    fn a_search_says_whose_limit_it_found() {
+        let step = |sessions, held, limited| FindStep {
+            sessions,
+            held,
+            limited,
+            value: Some(1500.0),
+            missed: if held { Vec::new() } else { vec!["lost = 0".into()] },
+        };
+        let steps =
+            vec![step(8, true, false), step(16, false, false), step(12, true, true), step(10, false, true)];
+        let text = |most, bound: Option<&str>| {
+            let (slo, unit, of) = ("frame.p99 < 1s".into(), "us".into(), "players".into());
+            let mut out = String::new();
+            search(
+                &mut out,
+                &Find { slo, unit, of, steps: steps.clone(), most, bound: bound.map(Into::into) },
+            );
+            out
+        };
+        let said = text(Some(8), Some("generator"));
+        for line in [
+            "        8 held (1.50 ms)",
+            "       16 MISSED lost = 0 (1.50 ms)",
+            "       12 held, but we were the limit (1.50 ms)",
+            "       10 missed lost = 0, but we were the limit (1.50 ms)",
+            "most      8 players (at least: with more we were the limit, not the target)",
+        ] {
+            assert!(said.lines().any(|l| l == line), "{said}");
+        }
+        assert!(text(None, Some("target")).ends_with("none of the players (the target does not keep it)\n"));
+        assert!(text(Some(8), None).contains("8 players (the search was not finished)"));
     }
 
     #[test]

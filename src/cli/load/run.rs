@@ -189,6 +189,7 @@ impl<F: Future<Output = ()>> Runs<'_, F> {
                 best.get_or_insert((load, log));
                 break;
             }
+            find.unit = load.slo.first().map_or_else(String::new, |slo| slo.unit.clone());
             let over = load.sessions.started == 0 || self.died;
             let mut step = step(sessions, &load);
             if self.died {
