@@ -386,8 +386,8 @@ fn frames_longer_than_a_chunk_come_whole() {
 
 /// A run of media made here, with one player.
 fn made(args: &[&str]) -> Value {
-    let args =
-        [&["load", "--ramp", "0s", "--hold", "2s", "--players", "1", "--allow-limited"], args].concat();
+    let hold: &[&str] = if args.contains(&"--hold") { &[] } else { &["--hold", "2s"] };
+    let args = [&["load", "--ramp", "0s", "--players", "1", "--allow-limited"], hold, args].concat();
     let output = Command::new(BINARY).args(args).args(["-o", "json"]).output().expect("the program runs");
     let record: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
@@ -419,6 +419,43 @@ fn audio_is_as_much_as_was_asked_for() {
         let output = Command::new(BINARY).arg("load").args(args).output().expect("the program runs");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && said.contains(want), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn media_made_here_decodes() {
+    if !installed("ffmpeg") {
+        return;
+    }
+    let server = Server::start(&[]);
+    let dir = tempfile::tempdir().expect("a folder");
+    for (name, args, pictures, sound) in [
+        ("both", &[][..], true, true),
+        ("silent", &["--audio", "none", "--gop", "500ms"], true, false),
+        ("loud", &["--audio", "256k", "--bitrate", "3M", "--fps", "60"], true, true),
+        ("blind", &["--fps", "0", "--audio", "48k"], false, true),
+    ] {
+        let got = dir.path().join(format!("{name}.flv"));
+        let player = Command::new("ffmpeg")
+            .args(["-hide_banner", "-loglevel", "error", "-y", "-i", &format!("{}/{name}-0", server.1)])
+            .args(["-c", "copy"])
+            .arg(&got)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("ffmpeg runs");
+        let load = made(&[&[&*format!("{}/{name}", server.1), "--hold", "3s"], args].concat());
+        let played = player.wait_with_output().expect("it was started");
+        assert_eq!(String::from_utf8_lossy(&played.stderr), "", "{name}");
+        // Any complaint of the decoder fails here.
+        let of = |kind: &str| decoded(&got, kind).len() as u64;
+        if pictures {
+            let fps = load["plan"]["fps"].as_u64().expect("a number");
+            assert!(of("0:v") > fps * 3 / 2, "{name}: {} pictures", of("0:v"));
+        }
+        if sound {
+            assert!(of("0:a") > 60, "{name}: {} blocks of sound", of("0:a"));
+        }
     }
 }
 

@@ -271,7 +271,9 @@ fn track_of(type_id: u8, payload: &[u8]) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Likeness;
     use super::*;
+    use crate::wire::amf0::Value;
 
     /// (type, timestamp, payload)
     fn file(tags: &[(u8, u32, &[u8])]) -> Vec<u8> {
@@ -365,6 +367,27 @@ mod tests {
         let media = read(&bytes[..], "x.flv", false).expect("a file");
         assert_eq!(media.counts(Kind::Video), (2, 1));
         assert_eq!(media.frame(Kind::Video, 0).expect("a frame").before(), KEY);
+    }
+
+    #[test]
+    fn tracks_pass_as_they_are_and_connect_names_the_codecs() {
+        // ertmp2: multitrack, one track, hvc1: headers of two tracks, a frame of each.
+        let message =
+            |packet: u8, track: u8, data: &[u8]| [&[0x96, packet][..], b"hvc1", &[track], data].concat();
+        let [first, second] = [0, 1].map(|track| message(0, track, &[0; 23]));
+        let [key, other] = [0, 1].map(|track| message(3, track, &[0, 0, 0, 3, 2, 3, 9, track]));
+        let opus = [&[0x91][..], b"Opus", &[1, 2, 3]].concat();
+        let bytes = file(&[(9, 0, &first), (9, 0, &second), (9, 0, &key), (9, 0, &other), (8, 0, &opus)]);
+        let media = read(&bytes[..], "x.flv", false).expect("a file");
+        assert_eq!(bytes_of(media.headers()), [first, second]);
+        assert_eq!((media.counts(Kind::Video), media.counts(Kind::Audio)), ((2, 0), (1, 0)));
+        assert_eq!(media.frame(Kind::Video, 1).expect("a frame").before(), &other);
+        assert_eq!(media.like(Kind::Video, &other, Some(0), 2, |_| false), Likeness::Frame(1));
+        let said = media.connect_with();
+        assert_eq!(said[0], ("fourCcList".into(), Value::StrictArray(vec!["hvc1".into(), "Opus".into()])));
+        assert_eq!(said[2].1, Value::Object(vec![("Opus".into(), 3.0.into())]));
+        let plain = read(&file(&[(9, 0, HEADER), (9, 0, KEY)])[..], "x.flv", false).expect("a file");
+        assert!(plain.connect_with().is_empty());
     }
 
     #[test]
