@@ -381,6 +381,8 @@ mod tests {
         let media = read(&bytes[..], "x.flv", false).expect("a file");
         assert_eq!(bytes_of(media.headers()), [first, second]);
         assert_eq!((media.counts(Kind::Video), media.counts(Kind::Audio)), ((2, 0), (1, 0)));
+        // Neither header takes the other's place.
+        assert!((0..4).all(|seq| media.ahead(Kind::Video, seq).is_empty()));
         assert_eq!(media.frame(Kind::Video, 1).expect("a frame").before(), &other);
         assert_eq!(media.like(Kind::Video, &other, Some(0), 2, |_| false), Likeness::Frame(1));
         let said = media.connect_with();
