@@ -285,4 +285,5 @@ fn the_trace_shows_chunks_as_they_were_written() {
     let told = run(&[&server.1, "-s", CASE, "--strict"]);
     assert_eq!(status(&told), 1);
     assert!(out(&told).contains("> a write of "), "{}", out(&told));
+    assert!(out(&told).contains("` would pass; last came: "), "{}", out(&told));
 }

@@ -4,6 +4,9 @@ use super::expr::Pos;
 
 /// As many words are listed where none of them is near.
 const MAX_LISTED: usize = 8;
+/// Characters of a line that are shown, and of these before the place.
+const MAX_SHOWN: usize = 300;
+const MAX_BEFORE: usize = 200;
 
 /// A mistake at a place in a text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,9 +44,12 @@ impl Error {
     /// The message with its file, the line it is about and a caret below the place.
     pub fn render(&self, file: &str, text: &str) -> String {
         let line = text.lines().nth(self.pos.line.saturating_sub(1) as usize).unwrap_or("");
-        let before = line.chars().take(self.pos.column.saturating_sub(1) as usize);
+        let column = self.pos.column.saturating_sub(1) as usize;
+        let from = column.saturating_sub(MAX_BEFORE);
+        let shown: String = line.chars().skip(from).take(MAX_SHOWN).collect();
+        let before = shown.chars().take(column - from);
         let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        format!("{file}:{self}\n  {line}\n  {indent}^\n")
+        format!("{file}:{self}\n  {shown}\n  {indent}^\n")
     }
 }
 
@@ -57,4 +63,21 @@ pub(crate) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>)
     };
     let (near, word) = known.into_iter().map(|word| (distance(word), word)).min_by_key(|(d, _)| *d)?;
     (near <= close).then_some(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_shown_around_the_place() {
+        let text = format!("{}hexx{}", "a".repeat(50_000), "b".repeat(50_000));
+        let shown = Error::new(Pos { line: 1, column: 50_001 }, "unknown").render("x.scn", &text);
+        let mut lines = shown.lines();
+        assert_eq!(lines.next(), Some("x.scn:1:50001: unknown"));
+        let (line, caret) = (lines.next().expect("the line"), lines.next().expect("the caret"));
+        assert!(line.len() <= 2 + MAX_SHOWN, "{}", line.len());
+        let at = caret.find('^').expect("a caret");
+        assert_eq!(&line[at..at + 4], "hexx");
+    }
 }

@@ -366,7 +366,14 @@ impl<'a> Run<'a> {
             && let Some(branch) = branches.first()
             && let Ok(name) = scope.text(judge::subject(&branch.condition))
         {
-            why = format!("{label}; {}", self.what_came(&name));
+            let passes = branches.iter().filter(|branch| branch.judgement == Judgement::Pass);
+            let passes = passes.map(|branch| format!("`{}`", self.words(judge::place(&branch.condition))));
+            let passes: Vec<String> = passes.collect();
+            let passes = match passes.is_empty() {
+                true => String::new(),
+                false => format!("{} would pass; ", passes.join(" or ")),
+            };
+            why = format!("{label}; {passes}{}", self.what_came(&name));
         }
         self.say_on(verdict, label, why, pos)
     }
