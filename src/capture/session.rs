@@ -346,7 +346,7 @@ impl<'w> Sessions<'w> {
         *of(&mut s.messages, direction) = rtmp.messages;
         *of(&mut s.chunk_sizes, direction) = rtmp.chunk_sizes;
         *of(&mut s.commands, direction) = rtmp.commands;
-        s.media.extend(rtmp.media.finish().map(|m| (direction.name().to_string(), m)));
+        s.media.extend(rtmp.media.finish().map(|m| (direction.name().to_string(), Box::new(m))));
         s.notes.extend(rtmp.notes);
     }
 }

@@ -15,7 +15,7 @@ use crate::capture::secrets::Secrets;
 use crate::capture::session::{Heard, Watch};
 use crate::capture::stream::{Connection, Direction};
 use crate::notation;
-use crate::record::inspect::Session;
+use crate::record::inspect::{Inspect, Session};
 use crate::record::{Outcome, Record};
 use crate::report;
 use crate::wire::chunk::MessageHeader;
@@ -90,22 +90,26 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
         found.damage.is_some() || found.sessions.iter().any(|s| !s.notes.is_empty() || !s.holes.is_empty());
     let (exit, outcome) =
         if args.strict && departs { (Exit::Found, Outcome::Found) } else { (Exit::Clean, Outcome::Clean) };
-    let text = report::inspect::text(&file, &found);
+    let text = |found: &Inspect| report::inspect::text(&file, found);
     let record = Record { inspect: Some(found), ..envelope.end(outcome, envelope::arguments(str::to_owned)) };
-    write_outputs(&outputs, &text, &record)?;
+    write_outputs(&outputs, text, &record)?;
     if let Some(to) = &args.anonymise {
         anonymise(&args.capture, to).map_err(|e| of_file(&e))?;
     }
     missing.map_or(Ok(exit), |what| Err(of_file(&what)))
 }
 
-fn write_outputs(outputs: &[Output], text: &str, record: &Record) -> Result<(), Failure> {
+fn write_outputs(
+    outputs: &[Output],
+    text: impl Fn(&Inspect) -> String,
+    record: &Record,
+) -> Result<(), Failure> {
     for output in outputs {
         let written = if output.format == Format::Json {
             let json = serde_json::to_string_pretty(record).map_err(|e| Failure::internal(e.to_string()))?;
             output.write(&(json + "\n"))
         } else {
-            output.write(text)
+            output.write(&record.inspect.as_ref().map(&text).unwrap_or_default())
         };
         written.map_err(Failure::usage)?;
     }

@@ -81,7 +81,8 @@ pub struct Session {
     /// Commands and, in brackets, data messages; the status code of an answer stands behind its name.
     pub commands: Both<Vec<String>>,
     /// Audio and video, where there is any.
-    pub media: BTreeMap<String, Media>,
+    // Boxed, since a map makes room for eleven entries and mostly has one.
+    pub media: BTreeMap<String, Box<Media>>,
     /// What the capture lacks.
     pub holes: Vec<Hole>,
     /// Departures from the specification, and what else is odd.

@@ -91,7 +91,7 @@ fn every_whole_publish_comes_to_a_player() {
             let before = found.sessions.iter().find(|s| s.key == session.key).expect("the recorded session");
             let frames =
                 |m: &Media| -> u64 { m.audio.iter().chain(&m.video).map(|track| track.frames).sum() };
-            let sent = before.media.get("c2s").map_or(0, frames);
+            let sent = before.media.get("c2s").map_or(0, |m| frames(m));
             assert_eq!(session.sent.frames, sent, "{}: {session:?}", path.display());
             if before.role != "publish" {
                 played += 1;
