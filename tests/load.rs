@@ -138,6 +138,10 @@ fn what_a_relay_drops_is_lost() {
     let (load, status) = faulty("relay-drops", &[]);
     assert_eq!(status, 1);
     assert!(is_every_seventh(frames(&load, "lost"), frames(&load, "expected")), "{load}");
+    // It shows while the run lasts.
+    let rows = load["intervals"].as_array().expect("rows");
+    assert!(rows.iter().any(|row| row["missing"].as_u64() > Some(3)), "{load}");
+    assert_eq!(rows.last().expect("one")["missing"], 0);
     assert_eq!(
         (frames(&load, "corrupt"), frames(&load, "duplicated"), frames(&load, "reordered")),
         (0, 0, 0)

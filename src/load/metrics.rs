@@ -74,6 +74,12 @@ pub fn text(total: &Stats, row: &Interval, dialect: Dialect) -> String {
     }
     out.family("sessions_up", "gauge", "Sessions that publish or play.");
     out.sample("sessions_up", "", row.sessions_up);
+    out.family(
+        "frames_missing",
+        "gauge",
+        "Frames that later ones overtook and that have not come, of the players there are.",
+    );
+    out.sample("frames_missing", "", row.missing);
     out.family("generator_limited", "gauge", "Whether we were the limit in the last second.");
     out.sample("generator_limited", "", u64::from(row.limited));
     for metric in Metric::ALL {

@@ -366,6 +366,7 @@ impl Collector {
         row.start_ms = report.second * 1000;
         *came += 1;
         row.sessions_up += report.up;
+        row.missing += report.missing;
         row.oldest_outstanding_us = row.oldest_outstanding_us.max(report.oldest_us);
         stats.add(&report.stats);
         self.slow.add(&report.slow);

@@ -43,6 +43,8 @@ pub struct Report {
     pub up: u64,
     /// Age of the frame that has been outstanding longest.
     pub oldest_us: Option<u64>,
+    /// Frames that later ones overtook and that have not come, of the players there are.
+    pub missing: u64,
     /// Receipt was told by the kernel's stamps throughout.
     pub kernel: bool,
 }
@@ -194,6 +196,7 @@ impl Shard {
             stats: self.stats.take(),
             slow: self.slow.take(),
             up: self.up.get(),
+            missing: players.values().map(|player| player.borrow().missing()).sum(),
             oldest_us: oldest.map(|planned| now.saturating_sub(planned) / 1000),
             kernel: !self.unstamped.get(),
         });

@@ -199,6 +199,11 @@ impl Receiver {
         Kind::ALL.into_iter().filter_map(oldest).min()
     }
 
+    /// Frames that a later one of their kind overtook and that have not come.
+    pub fn missing(&self) -> u64 {
+        self.tracks.iter().map(|track| track.lost(track.next)).sum()
+    }
+
     /// Accounts for what was planned before `until` and did not come: each such frame once.
     pub fn end(&self, run: &Run, stats: &mut Stats, until: u64, now: u64) {
         let Some(publisher) = self.publisher else { return };

@@ -295,6 +295,8 @@ pub struct Interval {
     pub bytes_sent: u64,
     /// On the wire.
     pub bytes_received: u64,
+    /// Frames of players there are at its end that a later one of their kind overtook and that have not come so far.
+    pub missing: u64,
     /// Age of the frame that has been outstanding longest, at its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_outstanding_us: Option<u64>,

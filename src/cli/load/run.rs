@@ -145,7 +145,7 @@ impl<F: Future<Output = ()>> Runs<'_, F> {
     async fn once(&mut self, plan: Plan) -> Result<Found, Error> {
         let Runs { media, target, tls, beside, stop, spawned, progress, exposed, .. } = self;
         let mut on_second = |row: &Interval, total: &Stats| {
-            progress.step(1, || report::load::second(row, total.counts.lost, total.failed()));
+            progress.step(1, || report::load::second(row, total.counts.lost + row.missing, total.failed()));
             if let Some(exposed) = exposed {
                 exposed.show(total, row);
             }
