@@ -81,7 +81,7 @@ impl Spawned {
         self.output.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// Ends it and all that it started: asked first, killed when it takes longer than [`GRACE`].
+    /// Ends it and all that it started: asked first, killed when it takes too long.
     pub async fn end(mut self) {
         self.signal(Signal::SIGTERM);
         let _ = timeout(GRACE, self.child.wait()).await;

@@ -34,13 +34,13 @@ pub enum Error {
     /// It is no FLV file or is broken.
     #[error(transparent)]
     Flv(#[from] flv::Error),
-    /// Above [`MAX_BYTES`].
+    /// Above 512 MiB.
     #[error("{0} bytes; at most {MAX_BYTES} are held in memory")]
     TooLong(u64),
-    /// Above [`MAX_FRAMES`].
+    /// Above 2^21.
     #[error("flv at byte {0}: more than {MAX_FRAMES} frames")]
     TooMany(u64),
-    /// A message above [`MAX_MESSAGE`].
+    /// A message of 4 MiB or so.
     #[error("flv at byte {0}: a message of {1} bytes; at most {MAX_MESSAGE} can be")]
     LongMessage(u64, usize),
     /// A timestamp that is far before the one before it.
