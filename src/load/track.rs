@@ -79,11 +79,11 @@ impl Receiver {
         if kind == Kind::Video && !self.keyed {
             self.begin(stats, at, is_keyframe(type_id, payload));
         }
-        let found = run.media.find(kind, payload, &mut self.near[kind as usize]).filter(|_| coded);
         let Some(publisher) = self.publisher else {
             stats.counts.foreign += 1;
             return;
         };
+        let found = run.media.find(kind, payload, &mut self.near[kind as usize]).filter(|_| coded);
         match found.filter(|found| run.sent_that(publisher, kind, &found.stamp, at)) {
             Some(found) => self.stamped(run, stats, came, publisher, found),
             None if run.media.has_unmarked(kind) => self.unstamped(run, stats, came, publisher, payload),

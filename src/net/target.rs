@@ -172,11 +172,20 @@ impl Target {
 
     /// What of it is secret as it stands in stream names and messages, with what masks it.
     fn secrets(&self) -> Vec<(String, String)> {
-        let prefix = (!self.prefix.is_empty()).then(|| (format!("{}-", self.prefix), "***-".to_owned()));
+        // Where a number is put into a pattern, what stands before it is the secret.
+        let prefix = match self.prefix.split_once('{') {
+            Some((before, _)) => (before.to_owned(), "***".to_owned()),
+            None => (format!("{}-", self.prefix), "***-".to_owned()),
+        };
+        let prefix = Some(prefix).filter(|(secret, _)| !secret.is_empty() && secret != "-");
         let fields = self.query.iter().flat_map(|query| query.split('&')).filter(|field| !field.is_empty());
-        let fields = fields.map(|field| match field.split_once('=') {
-            Some((name, _)) => (field.to_owned(), format!("{name}=***")),
-            None => (field.to_owned(), "***".to_owned()),
+        let fields = fields.filter_map(|field| {
+            let secret = field.split_once('{').map_or(field, |(before, _)| before).to_owned();
+            match field.split_once('=') {
+                Some((name, _)) => Some((secret, format!("{name}=***"))),
+                None if secret.is_empty() => None,
+                None => Some((secret, "***".to_owned())),
+            }
         });
         prefix.into_iter().chain(fields).collect()
     }
@@ -271,6 +280,9 @@ mod tests {
         assert_eq!(t.display(false), "rtmp://***@host:1935/live/***?token=***&***");
         assert_eq!(t.display(true), "rtmp://user:pw@host:1935/live/key?token=abc&flag");
         assert_eq!(t.mask("publish(\"key-07?token=abc&flag\") abc"), "publish(\"***-07?token=***&***\") abc");
+        let pattern = parse("rtmp://host/live/key{i:02}?token=abc{n}");
+        assert_eq!(pattern.mask("publish(\"key07?token=abc9\")"), "publish(\"***07?token=***9\")");
+        assert_eq!(parse("rtmp://host/live/{i}?{n}").mask("7?8"), "7?8");
         let mut bytes = *b"x key-07?token=abc&flag";
         t.mask_bytes(&mut bytes);
         assert_eq!(&bytes, b"x ****07?*********&****");
