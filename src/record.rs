@@ -104,10 +104,13 @@ pub struct Target {
 pub struct Spawned {
     /// Of its shell, and its process group.
     pub pid: u32,
-    /// How it ended, where it did so before the run was over.
+    /// How it ended, where it did so before the run was over: the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub died: Option<String>,
-    /// The last it wrote, to stdout and stderr alike.
+    /// How often it was started again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<u32>,
+    /// The last it wrote, to stdout and stderr alike; before it ended the first time.
     pub last_lines: Vec<String>,
 }
 

@@ -12,7 +12,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use rtmp_bench::net::conn::{Dial, Dialing, Io};
 use rtmp_bench::record::Verdict;
 use rtmp_bench::scenario::clauses::Clauses;
-use rtmp_bench::scenario::suite::{Report, Selection, Settings, Suite, run};
+use rtmp_bench::scenario::suite::{Keeper, Report, Restarting, Selection, Settings, Suite, run};
 use rtmp_bench::wire::amf0::Value;
 use rtmp_bench::wire::message::{Message, type_id};
 use rtmp_bench::wire::session::{Config, Event, Fields, Session};
@@ -61,7 +61,7 @@ struct Server {
     death: Arc<Death>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Death {
     until: Mutex<Option<Instant>>,
     comes: Notify,
@@ -75,6 +75,19 @@ impl Death {
     fn come(&self, lasts: Duration) {
         *self.until.lock().unwrap() = Some(Instant::now() + lasts);
         self.comes.notify_waiters();
+    }
+}
+
+impl Keeper for Death {
+    fn death(&self) -> Option<String> {
+        self.is_now().then(|| "signal: 11".into())
+    }
+
+    fn restart(&self) -> Restarting<'_> {
+        Box::pin(async {
+            *self.until.lock().unwrap() = None;
+            Ok(7)
+        })
     }
 }
 
@@ -299,14 +312,22 @@ fn judge(bad: Bad) -> (Result<Report, String>, Duration, u64) {
 }
 
 fn judge_by(suite: &Suite, bad: Bad) -> (Result<Report, String>, Duration, u64) {
+    judge_kept(suite, bad, false)
+}
+
+/// `kept`: whoever started it starts it again.
+fn judge_kept(suite: &Suite, bad: Bad, kept: bool) -> (Result<Report, String>, Duration, u64) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let began = Instant::now();
         let taken = Arc::default();
         let dialled = AtomicU32::new(0);
-        let server = Arc::new(Server { bad, dialled, taken: Arc::clone(&taken), death: Arc::default() });
-        let report = run(suite, &Settings::default(), server, &mut |_| {}).await;
+        let death = Arc::new(Death::default());
+        let keeper = kept.then(|| death.clone() as Arc<dyn Keeper>);
+        let settings = Settings { keeper, ..Settings::default() };
+        let server = Arc::new(Server { bad, dialled, taken: Arc::clone(&taken), death });
+        let report = run(suite, &settings, server, &mut |_| {}).await;
         (report, began.elapsed(), taken.load(Ordering::Relaxed))
     })
 }
@@ -472,9 +493,9 @@ const KILLERS: [&str; 3] = [
 
 #[test]
 fn a_killer_among_many_is_named_and_nobody_else_blamed() {
-    for killer in KILLERS {
+    for (killer, kept) in KILLERS.into_iter().flat_map(|killer| [(killer, false), (killer, true)]) {
         let suite = many(&[("m/15-killer", killer), ("m/31-killer", killer)]);
-        let (report, took, _) = judge_by(&suite, Bad::Dies(SECOND));
+        let (report, took, _) = judge_kept(&suite, Bad::Dies(if kept { FOR_GOOD } else { SECOND }), kept);
         let report = report.expect("reachable");
         assert_eq!(report.outcomes.len(), 42);
         for outcome in &report.outcomes {
@@ -483,6 +504,7 @@ fn a_killer_among_many_is_named_and_nobody_else_blamed() {
             let is = (case.verdict, case.notes.iter().any(|note| note == KILLS) || case.why == KILLS);
             assert_eq!(is, (if kills { Verdict::Fail } else { Verdict::Pass }, kills), "{case:?}");
             assert_eq!(case.trace.is_empty(), !kills, "{case:?}");
+            assert_eq!(case.notes.iter().any(|note| note.contains("signal: 11")), kills && kept, "{case:?}");
         }
         assert_eq!(report.gone, None);
         assert!(took < Duration::from_secs(60), "{took:?}");

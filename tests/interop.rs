@@ -237,18 +237,7 @@ impl Server {
 
     /// node-media-server, where `tests/run` installed it.
     fn node_media_server() -> Option<Server> {
-        let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/npm/node_modules");
-        if !modules.join("node-media-server").exists() || !installed(&["node"]) {
-            println!("SKIPPED: node-media-server is not installed");
-            return None;
-        }
-        let (dir, port) = (tempfile::tempdir().expect("a folder"), free_port());
-        let script = format!(
-            "const NMS = require('{}/node-media-server');\nconst config = {{ bind: '127.0.0.1', rtmp: {{ port: {port}, chunk_size: 60000, \
-             gop_cache: true, ping: 30, ping_timeout: 60 }}, logType: 0 }};\nnew NMS(config).run();\n",
-            modules.display()
-        );
-        fs::write(dir.path().join("run.js"), script).expect("own folder");
+        let (dir, port) = node_media_server()?;
         let mut command = Command::new("node");
         command.arg("run.js").current_dir(dir.path());
         Some(Server::start(&mut command, port, dir))
@@ -265,6 +254,23 @@ impl Server {
         command.arg(format!("rtmp://127.0.0.1:{port}/live/x")).args(["-f", "null", "-"]);
         Some(Server::start(&mut command, port, dir))
     }
+}
+
+/// A folder with `run.js`, which serves this port, where `tests/run` installed node-media-server.
+fn node_media_server() -> Option<(tempfile::TempDir, u16)> {
+    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/npm/node_modules");
+    if !modules.join("node-media-server").exists() || !installed(&["node"]) {
+        println!("SKIPPED: node-media-server is not installed");
+        return None;
+    }
+    let (dir, port) = (tempfile::tempdir().expect("a folder"), free_port());
+    let script = format!(
+        "const NMS = require('{}/node-media-server');\nconst config = {{ bind: '127.0.0.1', rtmp: {{ port: {port}, chunk_size: 60000, \
+         gop_cache: true, ping: 30, ping_timeout: 60 }}, logType: 0 }};\nnew NMS(config).run();\n",
+        modules.display()
+    );
+    fs::write(dir.path().join("run.js"), script).expect("own folder");
+    Some((dir, port))
 }
 
 fn rtmp_bench(args: &[&str]) -> (i32, Value) {
@@ -301,6 +307,29 @@ fn node_media_server_is_told_by_its_probe() {
     assert_eq!((&print["publish"], &print["play"]), (&Value::Bool(true), &Value::Bool(true)), "{print}");
     assert_eq!(print["handshake"], "plain, S1 is a copy of C1", "{print}");
     assert!(print["chunk_size"].as_u64().is_some_and(|size| size > 128), "{print}");
+}
+
+/// An empty command ends its process.
+#[test]
+fn what_kills_node_media_server_is_named_and_the_rest_judged() {
+    let Some((dir, port)) = node_media_server() else { return };
+    let url = format!("rtmp://127.0.0.1:{port}/live");
+    let spawn = format!("cd '{}' && exec node run.js", dir.path().display());
+    let mut args = vec!["test", &url, "--spawn", &spawn, "-o", "json"];
+    for cases in ["chunk/command-on*", "chunk/empty-message*", "chunk/equal-times", "command/connect-any*"] {
+        args.extend(["-s", cases]);
+    }
+    let (status, record) = rtmp_bench(&args);
+    assert_eq!(status, 1, "{record}");
+    assert!(record["target"]["spawned"]["restarts"].as_u64().is_some_and(|n| n > 0), "{record}");
+    for case in record["test"]["cases"].as_array().expect("cases") {
+        let notes = case["notes"].to_string();
+        let kills = notes.contains("answered no more after this case alone");
+        let empty = case["id"].as_str().is_some_and(|id| id.starts_with("chunk/empty-message"));
+        assert_eq!(case["verdict"] == "fail", kills, "{case}");
+        assert!(case["verdict"] != "blocked" && (empty || !kills), "{case}");
+        assert!(kills || case["id"] != "chunk/empty-message:command", "{case}");
+    }
 }
 
 #[test]

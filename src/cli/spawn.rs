@@ -1,5 +1,6 @@
 //! `--spawn 'CMD'`: the target is a command that we start, watch and end.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
@@ -10,6 +11,7 @@ use super::{Failure, complain};
 use crate::net::spawn::Spawned;
 use crate::net::target::Target;
 use crate::record;
+use crate::scenario::suite::{Keeper, Restarting};
 
 /// Starting the target and waiting for it.
 #[derive(Debug, Args)]
@@ -37,6 +39,12 @@ impl SpawnArgs {
     /// How long the target may take until it takes connections, where something is said of it or it is ours.
     pub fn patience(&self) -> Duration {
         self.wait_target.or(self.spawn.is_some().then_some(START)).unwrap_or_default()
+    }
+
+    /// What was started, in the hands of somebody who starts it again when it dies.
+    pub fn keep(&self, spawned: Option<Spawned>) -> Option<Arc<Kept>> {
+        let (command, now) = (self.spawn.clone()?, Mutex::new(spawned));
+        Some(Arc::new(Kept { command, now, dead: Mutex::default() }))
     }
 
     /// Starts what is to be started and waits until the target takes a connection; whether it did is told by what follows.
@@ -88,10 +96,60 @@ pub async fn end(spawned: Option<Spawned>, mask: impl Fn(&str) -> String) -> Opt
     let mut spawned = spawned?;
     let died = timeout(JUST_NOW, spawned.died()).await.ok();
     let last_lines = spawned.last_lines().iter().map(|line| mask(line)).collect();
-    let said = record::Spawned { pid: spawned.pid(), died, last_lines };
+    let said = record::Spawned { pid: spawned.pid(), died, restarts: None, last_lines };
     spawned.end().await;
     if let Some(died) = &said.died {
         complain(&format!("the target ended by itself: {died}"));
     }
     Some(said)
+}
+
+/// What was started, and is again when it dies.
+#[derive(Debug)]
+pub struct Kept {
+    command: String,
+    now: Mutex<Option<Spawned>>,
+    /// What became of those that died, the first ahead.
+    dead: Mutex<Vec<record::Spawned>>,
+}
+
+impl Kept {
+    /// Its process.
+    pub fn pid(&self) -> Option<u32> {
+        lock(&self.now).as_ref().map(Spawned::pid)
+    }
+
+    /// As [`end`]; where it died more than once, what is said is of the first time, and how often it was started again.
+    pub async fn end(&self, mask: impl Fn(&str) -> String) -> Option<record::Spawned> {
+        let now = lock(&self.now).take();
+        let last = end(now, &mask).await;
+        let mut dead = std::mem::take(&mut *lock(&self.dead));
+        let restarts = u32::try_from(dead.len()).ok().filter(|n| *n > 0);
+        dead.extend(last);
+        let mut said = dead.into_iter().min_by_key(|said| said.died.is_none())?;
+        said.last_lines = said.last_lines.iter().map(|line| mask(line)).collect();
+        Some(record::Spawned { restarts, ..said })
+    }
+}
+
+impl Keeper for Kept {
+    fn death(&self) -> Option<String> {
+        lock(&self.now).as_mut().and_then(Spawned::death)
+    }
+
+    fn restart(&self) -> Restarting<'_> {
+        Box::pin(async move {
+            let old = lock(&self.now).take();
+            let said = end(old, str::to_owned).await;
+            lock(&self.dead).extend(said);
+            let new = Spawned::start(&self.command).map_err(|e| e.to_string())?;
+            let pid = new.pid();
+            *lock(&self.now) = Some(new);
+            Ok(pid)
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,12 +11,11 @@ use super::embedded;
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
 use super::progress::Progress;
-use super::spawn::{self, SpawnArgs};
+use super::spawn::{Kept, SpawnArgs};
 use super::tls::TlsArgs;
 use super::{Exit, Failure, interrupted};
 use crate::capture::write::PcapngWriter;
 use crate::net::conn::Dial;
-use crate::net::spawn::Spawned;
 use crate::net::target::Target;
 use crate::record::{self, Case, Record, Test, Totals};
 use crate::report::{junit, probe, table};
@@ -169,7 +168,8 @@ async fn judge(
     // Two runs at once, or one after another, publish other names.
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let spawned = args.spawn.start(&target, &mut stop).await?;
-    let settings = settings(args, &target, &url, seed, spawned.as_ref().map(Spawned::pid));
+    let kept = args.spawn.keep(spawned);
+    let settings = settings(args, &target, &url, seed, kept.clone());
     let settings = Settings { wire: outputs.iter().any(|o| o.format == Format::Pcapng), ..settings };
     let dial: Arc<dyn Dial> = Arc::new(target.dialer(CONNECT_TIMEOUT, tls));
     let mut run = Run { args, envelope, target, url, seed, outputs, spawned: None, gone: None };
@@ -178,7 +178,7 @@ async fn judge(
             print = suite::probe(&settings, dial) => Some(print),
             () = stop => None,
         };
-        run.over(spawned).await;
+        run.over(kept).await;
         return match print {
             Some(print) => run.probed(print),
             None => run.stopped(Vec::new()),
@@ -198,7 +198,7 @@ async fn judge(
         () = stop => None,
     };
     drop(progress);
-    run.over(spawned).await;
+    run.over(kept).await;
     match result {
         Some(Ok(report)) => {
             run.gone = report.gone;
@@ -209,14 +209,17 @@ async fn judge(
     }
 }
 
-fn settings(args: &TestArgs, target: &Target, url: &str, seed: u64, spawned: Option<u32>) -> Settings {
+fn settings(args: &TestArgs, target: &Target, url: &str, seed: u64, kept: Option<Arc<Kept>>) -> Settings {
     let shown = if args.target.is_some() { format!(" '{url}'") } else { String::new() };
     Settings {
         app: target.app(),
         tc_url: target.tc_url(),
         prefix: if target.prefix().is_empty() { String::new() } else { format!("{}-", target.prefix()) },
         suffix: target.suffix(),
-        pid: args.pid.or(spawned).or_else(|| args.target.is_none().then(std::process::id)),
+        pid: args
+            .pid
+            .or_else(|| kept.as_ref()?.pid())
+            .or_else(|| args.target.is_none().then(std::process::id)),
         profile: args.profile.clone(),
         jobs: usize::from(args.jobs),
         fail_fast: args.fail_fast,
@@ -226,7 +229,7 @@ fn settings(args: &TestArgs, target: &Target, url: &str, seed: u64, spawned: Opt
         repeat: format!("rtmp-bench test{shown} --seed {seed} -s '{{}}'"),
         wire: false,
         patience: args.spawn.patience(),
-        keeper: None,
+        keeper: kept.map(|kept| kept as _),
     }
 }
 
@@ -246,10 +249,11 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Ends the target, where it was started by us.
-    async fn over(&mut self, spawned: Option<Spawned>) {
+    async fn over(&mut self, kept: Option<Arc<Kept>>) {
+        let Some(kept) = kept else { return };
         let secrets = self.args.show_secrets;
         let mask = |line: &str| if secrets { line.to_owned() } else { self.target.mask(line) };
-        self.spawned = spawn::end(spawned, mask).await;
+        self.spawned = kept.end(mask).await;
     }
 
     fn record(

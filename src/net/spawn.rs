@@ -76,6 +76,14 @@ impl Spawned {
         }
     }
 
+    /// How it ended by itself, where it has.
+    pub fn death(&mut self) -> Option<String> {
+        match self.child.try_wait() {
+            Ok(status) => status.map(|status| status.to_string()),
+            Err(e) => Some(e.to_string()),
+        }
+    }
+
     /// The last lines it wrote, to stdout and stderr alike.
     pub fn last_lines(&self) -> Vec<String> {
         self.output.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()

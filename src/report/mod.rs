@@ -14,7 +14,11 @@ use crate::record::Target;
 /// A target that we started and that ended by itself: how, and the last it wrote.
 fn death(out: &mut String, target: &Target) {
     let Some((died, lines)) = target.death() else { return };
-    let _ = writeln!(out, "\nthe target ended by itself during the run: {died}");
+    let again = match target.spawned.as_ref().and_then(|spawned| spawned.restarts) {
+        Some(n) => format!("; it was started again {n} times, this is of the first"),
+        None => String::new(),
+    };
+    let _ = writeln!(out, "\nthe target ended by itself during the run: {died}{again}");
     for line in lines {
         let _ = writeln!(out, "  | {line}");
     }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::ast::TimeKind;
 use super::ground::{Context, Ground, Life};
 use super::runner::{Runner, one};
-use super::suite::{Item, Keeper, Outcome};
+use super::suite::{Item, Outcome};
 use crate::record::Verdict;
 
 /// How long a target that died may take to come back, where nothing is said.
@@ -127,7 +127,7 @@ impl Runner<'_> {
 
     /// Whether the target was really gone, and not only slow to answer.
     fn is_real(&self, held: &[Held]) -> bool {
-        held.iter().any(|done| done.life.refused) || self.keeper().is_some_and(|keeper| keeper.is_gone())
+        held.iter().any(|done| done.life.refused) || self.process_died().is_some()
     }
 
     /// Nothing runs, and the target looked dead to one of these or does so now. Tells what is sure; gives back those that are to run beside others again.
@@ -226,6 +226,9 @@ impl Runner<'_> {
         let before = done.queued.before.as_deref().unwrap_or_default();
         done.outcome.case.notes.push(format!("run again alone; beside others it was {before}"));
         let dies = self.dies().await;
+        if let Some(how) = self.process_died() {
+            done.outcome.case.notes.push(format!("the target's process ended: {how}"));
+        }
         (done, dies)
     }
 
@@ -271,7 +274,7 @@ impl Runner<'_> {
 
     /// Whether a new connection reaches what calibration did.
     async fn is_alive(&mut self) -> bool {
-        if self.keeper().is_some_and(|keeper| keeper.is_gone()) {
+        if self.process_died().is_some() {
             return false;
         }
         let cx = self.cx.clone();
@@ -295,7 +298,7 @@ impl Runner<'_> {
         let patience = self.settings.patience.max(REVIVAL);
         let (mut end, mut started) = (Instant::now() + patience, false);
         loop {
-            let gone = self.keeper().is_some_and(|keeper| keeper.is_gone());
+            let gone = self.process_died().is_some();
             if !gone && self.is_alive().await {
                 return true;
             }
@@ -310,13 +313,14 @@ impl Runner<'_> {
     }
 
     async fn start_again(&mut self) -> bool {
-        let Some(keeper) = self.keeper() else { return false };
+        let Some(keeper) = self.settings.keeper.clone() else { return false };
         let Ok(pid) = keeper.restart().await else { return false };
         self.cx = Arc::new(Context { pid: Some(pid), ..Context::clone(&self.cx) });
         true
     }
 
-    pub(super) fn keeper(&self) -> Option<Arc<dyn Keeper>> {
-        self.settings.keeper.clone()
+    /// How the target's process ended, where it is ours and has.
+    pub(super) fn process_died(&self) -> Option<String> {
+        self.settings.keeper.as_ref()?.death()
     }
 }

@@ -262,7 +262,7 @@ impl Runner<'_> {
             since.remove(done.id());
             self.learn(&done.life);
             self.found |= self.settings.fail_fast && done.is_found() && !done.is_dead();
-            let dies = done.is_dead() || self.keeper().is_some_and(|keeper| keeper.is_gone());
+            let dies = done.is_dead() || self.process_died().is_some();
             held.push(done);
             alarm |= dies && self.is_worth_it(&held);
             if dies && !alarm {

@@ -66,8 +66,8 @@ pub struct Settings {
 
 /// A target's process in our hands.
 pub trait Keeper: std::fmt::Debug + Send + Sync {
-    /// Whether it has ended by itself.
-    fn is_gone(&self) -> bool;
+    /// How it ended by itself, where it has.
+    fn death(&self) -> Option<String>;
     /// Starts it again, ended first where it is not; gives its process.
     fn restart(&self) -> Restarting<'_>;
 }
