@@ -31,7 +31,7 @@ fn err(output: &Output) -> String {
 }
 
 fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", out(output)))
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {} {}", out(output), err(output)))
 }
 
 /// `serve` with these arguments, ended when it is dropped, and its URL.
@@ -286,4 +286,24 @@ fn the_trace_shows_chunks_as_they_were_written() {
     assert_eq!(status(&told), 1);
     assert!(out(&told).contains("> a write of "), "{}", out(&told));
     assert!(out(&told).contains("` would pass; last came: "), "{}", out(&told));
+}
+
+#[test]
+fn a_case_of_a_file_can_be_run_again_by_the_command_that_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("own.scn");
+    let text = "scenario \"own\"\nclause rtmp/5.2.1/1\nfor n in { one: 1 ; two: 2 }\n\n\
+                reach connected\nnever < PingRequest $n for 1ms\n";
+    fs::write(&file, text).expect("written");
+    let place = file.display().to_string();
+    let all = json(&run(&["-s", &place, "-o", "json"]));
+    let cases = all["test"]["cases"].as_array().expect("cases");
+    assert_eq!(cases.len(), 2);
+    let repeat = cases[1]["repeat"].as_str().expect("a command");
+    assert!(repeat.ends_with(&format!("-s '{place}:two'")), "{repeat}");
+    let one = json(&run(&["-s", &format!("{place}:two"), "-o", "json"]));
+    assert_eq!(one["test"]["cases"].as_array().expect("cases").len(), 1);
+    assert_eq!(one["test"]["cases"][0]["id"], cases[1]["id"]);
+    let none = run(&["-s", &format!("{place}:three")]);
+    assert_eq!(status(&none), 2, "{}", out(&none));
 }

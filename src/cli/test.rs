@@ -29,7 +29,7 @@ use crate::scenario::suite::{self, Outcome, Selection, Settings, Suite};
 pub struct TestArgs {
     /// rtmp[s]://host[:port]/app[/prefix][?query]; without it the built-in reference server is judged.
     target: Option<Target>,
-    /// What to run: a path or a clause id as a glob, a FILE.scn, or a folder of them. Repeatable.
+    /// What to run: a path or a clause id as a glob, a FILE.scn (FILE.scn:ROW for one case of a table), or a folder of them. Repeatable.
     #[arg(short = 's', long = "scenario", value_name = "GLOB")]
     scenario: Vec<String>,
     /// Only requirements of at least this severity: cosmetic, interop or security.

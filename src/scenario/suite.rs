@@ -54,7 +54,7 @@ pub struct Settings {
     pub timeout_scale: f64,
     /// What every random choice is drawn from.
     pub seed: u64,
-    /// The command that runs one case again, with `{}` for its id.
+    /// The command that runs one case again, with `{}` for what `-s` takes.
     pub repeat: String,
     /// Whether the bytes of findings are kept.
     pub wire: bool,
@@ -150,6 +150,8 @@ pub struct Suite {
 #[derive(Debug)]
 pub(super) struct Item {
     pub id: String,
+    /// What `-s` takes for it alone.
+    pub selector: String,
     pub scenario: Arc<Scenario>,
     pub source: Arc<str>,
     pub case: usize,
@@ -198,10 +200,17 @@ impl Suite {
     /// All mistakes in the files, as text with their places; or that nothing is selected.
     pub fn select(selection: &Selection) -> Result<Suite, String> {
         let clauses = Clauses::built_in();
-        let (mut globs, mut files) = (Vec::new(), Vec::new());
+        let (mut globs, mut files, mut rows) = (Vec::new(), Vec::new(), Vec::new());
         for pattern in &selection.patterns {
-            let path = Path::new(pattern);
-            if pattern.ends_with(".scn") || (path.is_dir() && !pattern.contains('*')) {
+            let (file, row) = match pattern.rsplit_once(".scn:") {
+                Some((stem, row)) => (format!("{stem}.scn"), Some(row)),
+                None => (pattern.clone(), None),
+            };
+            let path = Path::new(&file);
+            if let Some(row) = row {
+                rows.push((id_of(&file), row.to_owned()));
+            }
+            if file.ends_with(".scn") || (path.is_dir() && !pattern.contains('*')) {
                 read_files(path, &mut files)?;
             } else {
                 let glob = Glob::new(pattern).map_err(|error| format!("-s {pattern}: {error}"))?;
@@ -209,7 +218,12 @@ impl Suite {
             }
         }
         let named = !files.is_empty();
-        let mut suite = Suite::parse(&files, clauses)?;
+        let mut suite = Suite::read(&files, clauses, true)?;
+        // Of a file with rows named only those.
+        suite.items.retain(|item| {
+            let mut named = rows.iter().filter(|(id, _)| *id == item.scenario.id).peekable();
+            named.peek().is_none() || named.any(|(id, row)| item.id == format!("{id}:{row}"))
+        });
         if !globs.is_empty() || selection.patterns.is_empty() {
             let built_in: Vec<_> =
                 built_in_files().into_iter().map(|(id, place, text)| (id, place, text.to_owned())).collect();
@@ -234,11 +248,16 @@ impl Suite {
     /// # Errors
     /// All mistakes, as text with their places.
     pub fn parse(files: &[(String, String, String)], clauses: &Clauses) -> Result<Suite, String> {
+        Suite::read(files, clauses, false)
+    }
+
+    /// `named`: by their places, and not as parts of the suite.
+    fn read(files: &[(String, String, String)], clauses: &Clauses, named: bool) -> Result<Suite, String> {
         let (mut items, mut errors) = (Vec::new(), String::new());
         let faults = crate::net::peer::fault_names();
         for (id, place, text) in files {
             match check::read(id, text, Known { clauses, faults: &faults }) {
-                Ok(scenario) => items.extend(Item::cases(scenario, text, clauses)),
+                Ok(scenario) => items.extend(Item::cases(scenario, named.then_some(place), text, clauses)),
                 Err(found) => errors.extend(found.iter().map(|error| error.render(place, text))),
             }
         }
@@ -301,7 +320,7 @@ fn id_of(place: &str) -> String {
 }
 
 impl Item {
-    fn cases(scenario: Scenario, text: &str, clauses: &Clauses) -> Vec<Arc<Item>> {
+    fn cases(scenario: Scenario, place: Option<&String>, text: &str, clauses: &Clauses) -> Vec<Arc<Item>> {
         let clause = scenario.clauses.first().and_then(|id| clauses.get(id));
         let level = clause.map_or(Level::Must, |clause| clause.level);
         let severity = clause.map_or(Severity::Interop, |clause| clause.severity);
@@ -309,12 +328,13 @@ impl Item {
             scenario.steps.iter().map(first_goal).find(|goal| *goal > Goal::Open).unwrap_or(Goal::Open);
         let (scenario, source) = (Arc::new(scenario), Arc::from(text));
         let item = |case: usize| {
-            let id = match &scenario.cases[case].row {
-                Some(row) => format!("{}:{row}", scenario.id),
-                None => scenario.id.clone(),
+            let of = |stem: &str| match &scenario.cases[case].row {
+                Some(row) => format!("{stem}:{row}"),
+                None => stem.to_owned(),
             };
+            let (id, selector) = (of(&scenario.id), of(place.unwrap_or(&scenario.id)));
             let (scenario, source) = (scenario.clone(), Arc::clone(&source));
-            Arc::new(Item { id, scenario, source, case, level, severity, goal })
+            Arc::new(Item { id, selector, scenario, source, case, level, severity, goal })
         };
         (0..scenario.cases.len()).map(item).collect()
     }
@@ -346,7 +366,7 @@ impl Item {
             duration_ms: 0,
             notes: Vec::new(),
             trace: Vec::new(),
-            repeat: settings.repeat.replace("{}", &self.id),
+            repeat: settings.repeat.replace("{}", &self.selector),
         };
         Outcome { case, wire: Vec::new() }
     }
