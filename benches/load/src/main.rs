@@ -34,7 +34,7 @@ struct RunArgs {
     /// Fewer sessions, one short round: shows that it works, measures little.
     #[arg(long)]
     quick: bool,
-    /// Rounds of a row; the median counts.
+    /// Rounds of a row that are not void, of at most twice as many; the median counts.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Sessions, in place of each row's own number.
@@ -74,13 +74,20 @@ fn run(args: RunArgs) -> io::Result<()> {
         ROWS.iter().filter(|row| args.rows.is_empty() || args.rows.iter().any(|name| name == row.name));
     for row in wanted {
         let n = args.n.unwrap_or(if args.quick { row.n.1 } else { row.n.0 });
-        let rounds = (0..if args.quick { 1 } else { args.rounds }).map(|_| (row.round)(&lab, n));
-        match rounds.collect::<io::Result<Vec<_>>>() {
+        match rounds(&lab, row, n, if args.quick { 1 } else { args.rounds }) {
             Ok(rounds) => print(row, n, &rounds),
             Err(e) => println!("| {} | {} | {n} | {e} | | | | | error |", row.name, row.what),
         }
     }
     Ok(())
+}
+
+fn rounds(lab: &Lab, row: &Row, n: u64, wanted: usize) -> io::Result<Vec<Round>> {
+    let mut rounds: Vec<Round> = Vec::new();
+    while rounds.len() < 2 * wanted && rounds.iter().filter(|round| round.void.is_none()).count() < wanted {
+        rounds.push((row.round)(lab, n)?);
+    }
+    Ok(rounds)
 }
 
 fn print(row: &Row, n: u64, rounds: &[Round]) {

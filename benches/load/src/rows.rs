@@ -203,7 +203,7 @@ fn late(lab: &Lab, n: u64, way: Way, args: fn(u64) -> String) -> io::Result<Roun
     let hold = format!("--ramp 2s --rate 100000 --hold {}s -o json", 8 + lab.window.as_secs() * 3 / 2);
     let ours = lab.load(&address, &format!("{} {hold}", args(n)))?;
     let window = lab.watch(&mut stub, &ours, n, way)?;
-    let stub_saw = number(&stub.ask()?["arrival"], "p99_us") / 1e3;
+    let stub_saw = number(&window.report["arrival"], "p99_us") / 1e3;
     let record = record(ours)?;
     let off = !(0.5..=0.7).contains(&window.cpu);
     let off = off.then(|| format!("{:.0} % of a core is not what was wanted", window.cpu * 100.0));

@@ -390,6 +390,9 @@ impl Stub {
         if let Some(stamp) = stamp {
             self.measured.arrival.saturating_record(at.saturating_sub(stamp.planned));
         }
+        if self.players.get(&conn.name).is_none_or(Vec::is_empty) {
+            return;
+        }
         let mut due = 0;
         if self.args.delay > 0 {
             // Anything that looks irregular and is the same each time.
