@@ -62,6 +62,8 @@ struct Conn {
     input: Vec<u8>,
     partial: [Vec<u8>; 8],
     name: Vec<u8>,
+    /// When it was told that it plays.
+    playing: u64,
     /// What the socket did not take.
     pending: VecDeque<u8>,
 }
@@ -235,7 +237,10 @@ impl Stub {
         while let Some(frame) = self.delayed.pop_front_if(|frame| frame.due <= now) {
             self.measured.planned.extend(frame.stamp.map(|stamp| stamp.planned));
             for &i in self.players.get(&frame.publisher).into_iter().flatten() {
-                if let Some(stamp) = frame.stamp {
+                // What was planned before a player was there is not measured at it.
+                let there =
+                    |stamp: &Stamp| self.conns[i].as_ref().is_some_and(|conn| conn.playing <= stamp.planned);
+                if let Some(stamp) = frame.stamp.filter(there) {
                     let sent = self::now();
                     self.measured.frame.saturating_record(sent.saturating_sub(stamp.planned));
                     self.measured.frame_raw.saturating_record(sent.saturating_sub(stamp.written));
@@ -303,6 +308,7 @@ impl Stub {
                 input: Vec::new(),
                 partial: Default::default(),
                 name: Vec::new(),
+                playing: 0,
                 pending: VecDeque::new(),
             });
         }
@@ -435,7 +441,8 @@ impl Stub {
                 conn.stage = if play { Stage::Playing } else { Stage::Publishing };
                 if play {
                     self.players.entry(conn.name.clone()).or_default().push(i);
-                    (self.counts.plays, self.counts.last_play) = (self.counts.plays + 1, now());
+                    conn.playing = now();
+                    (self.counts.plays, self.counts.last_play) = (self.counts.plays + 1, conn.playing);
                 } else {
                     self.counts.publishes += 1;
                 }
