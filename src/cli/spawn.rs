@@ -95,7 +95,7 @@ async fn wait(address: &str, patience: Duration, spawned: &mut Option<Spawned>) 
 pub async fn end(spawned: Option<Spawned>, mask: impl Fn(&str) -> String) -> Option<record::Spawned> {
     let mut spawned = spawned?;
     let died = timeout(JUST_NOW, spawned.died()).await.ok();
-    let last_lines = spawned.last_lines().iter().map(|line| mask(line)).collect();
+    let last_lines = spawned.last_lines().await.iter().map(|line| mask(line)).collect();
     let said = record::Spawned { pid: spawned.pid(), died, restarts: None, last_lines };
     spawned.end().await;
     if let Some(died) = &said.died {

@@ -68,10 +68,7 @@ impl Spawned {
     /// Ready when it has ended by itself.
     pub async fn died(&mut self) -> String {
         match self.child.wait().await {
-            Ok(status) => {
-                self.output.ended().await;
-                status.to_string()
-            }
+            Ok(status) => status.to_string(),
             Err(e) => e.to_string(),
         }
     }
@@ -84,8 +81,11 @@ impl Spawned {
         }
     }
 
-    /// The last lines it wrote, to stdout and stderr alike.
-    pub fn last_lines(&self) -> Vec<String> {
+    /// The last lines it wrote, to stdout and stderr alike; of one that has ended the very last.
+    pub async fn last_lines(&mut self) -> Vec<String> {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            self.output.ended().await;
+        }
         self.output.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
@@ -204,7 +204,7 @@ mod tests {
         let mut spawned = Spawned::start(command).expect("a shell");
         let how = spawned.died().await;
         assert!(how.contains("signal: 11"), "{how}");
-        let lines = spawned.last_lines();
+        let lines = spawned.last_lines().await;
         assert_eq!((lines.len(), lines[0].as_str(), lines[LINES - 1].as_str()), (LINES, "line 81", "gone"));
     }
 
