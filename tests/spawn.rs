@@ -102,7 +102,10 @@ fn a_server_that_dies_is_found_with_status_and_last_lines() {
     ]);
     let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
     assert_eq!(status(&output), 1, "{text}{}", err(&output));
-    assert!(text.contains("the target ended by itself during the run: exit status: 7; it was started again "), "{text}");
+    assert!(
+        text.contains("the target ended by itself during the run: exit status: 7; it was started again "),
+        "{text}"
+    );
     let xml = fs::read_to_string(junit).expect("a file");
     assert!(xml.contains("<testcase name=\"stays up\"") && xml.contains("exit status: 7"), "{xml}");
 }
