@@ -149,7 +149,7 @@ impl Dial for Server {
     }
 }
 
-async fn serve(mut io: DuplexStream, bad: Bad, taken: &AtomicU64, death: &Death) -> io::Result<()> {
+async fn serve(mut io: DuplexStream, bad: Bad, taken: &AtomicU64, death: &Arc<Death>) -> io::Result<()> {
     match bad {
         Bad::Silent => hold(io).await,
         Bad::ClosesAtOnce => Ok(()),
@@ -194,7 +194,7 @@ async fn flood(mut io: impl Stream, piece: &[u8], taken: &AtomicU64) -> io::Resu
 }
 
 /// A server that does what a client asks, up to a point.
-async fn speak(mut io: impl Stream, bad: Bad, taken: &AtomicU64, death: &Death) -> io::Result<()> {
+async fn speak(mut io: impl Stream, bad: Bad, taken: &AtomicU64, death: &Arc<Death>) -> io::Result<()> {
     let began = Instant::now();
     let pongs = !matches!(bad, Bad::FallsSilentAfter(_));
     let mut session = Session::server(Config { pongs, ..Config::default() });
@@ -230,6 +230,14 @@ async fn speak(mut io: impl Stream, bad: Bad, taken: &AtomicU64, death: &Death) 
             let answer = match (&command.name[..], bad) {
                 (_, Bad::ClosesAfter(n)) if commands > n => return Ok(()),
                 (_, Bad::FallsSilentAfter(n)) if commands > n => continue,
+                (b"dieLate", Bad::Dies(lasts)) => {
+                    let death = death.clone();
+                    tokio::spawn(async move {
+                        sleep(Duration::from_millis(300)).await;
+                        death.come(lasts);
+                    });
+                    continue;
+                }
                 (b"die", Bad::Dies(lasts)) => {
                     death.come(lasts);
                     continue;
@@ -407,7 +415,7 @@ fn flooded(command: &'static str, cases: &str) -> (Option<i32>, String) {
     runtime.spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let serving = async move {
-                speak(stream, Bad::FloodAfter(command), &AtomicU64::new(0), &Death::default()).await
+                speak(stream, Bad::FloodAfter(command), &AtomicU64::new(0), &Arc::default()).await
             };
             tokio::spawn(serving);
         }
@@ -536,4 +544,20 @@ fn a_killer_that_is_alone_keeps_its_verdict() {
     let report = judge_by(&suite, Bad::Dies(FOR_GOOD)).0.expect("reachable");
     assert_eq!(report.outcomes[0].case.verdict, Verdict::Fail);
     assert!(report.gone.expect("gone").contains("a/killer"));
+}
+
+#[test]
+fn nobody_is_blamed_for_a_death_that_comes_late_or_is_over_at_once() {
+    // Two looked for life in vain when it came; the first to run alone after the killer is hit by what that does late.
+    let innocent = "reach connected\nwait 310ms\nother reach connected\nin step";
+    let killer = "reach connected\n> dieLate(9, null)\nin step\nwait 50ms";
+    let few = suite_of(&[("a/killer", killer), ("b/innocent", innocent), ("c/innocent", innocent)]);
+    let at_once = |killer| (many(&[("m/15-killer", killer)]), Duration::ZERO);
+    for (suite, lasts) in [(few, SECOND), at_once(KILLERS[1]), at_once(KILLERS[2])] {
+        let report = judge_by(&suite, Bad::Dies(lasts)).0.expect("reachable");
+        for case in report.outcomes.iter().map(|outcome| &outcome.case) {
+            assert_eq!(case.verdict, Verdict::Pass, "{case:?}");
+            assert!(!case.notes.iter().any(|note| note == KILLS), "{case:?}");
+        }
+    }
 }

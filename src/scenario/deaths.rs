@@ -1,6 +1,6 @@
 //! Who killed the target: what ran beside a death is run again alone, one by one, and the target asked after each whether it still answers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,11 @@ const RERUNS_TIME: Duration = Duration::from_secs(12);
 const DEATHS: usize = 64;
 /// Each for so long.
 const DEATH_TIME: Duration = Duration::from_secs(30);
+/// Connections that are closed within this time are closed at once: by a process that died, though another may answer already.
+const AT_ONCE: Duration = Duration::from_millis(20);
+/// So many failed cases whose connections were closed with those of two others are run again alone, and for so long.
+const RECHECKS: usize = 16;
+const RECHECK_TIME: Duration = Duration::from_secs(4);
 /// Names of cases in a reason.
 const NAMES: usize = 12;
 const DIED: &str = "the target died";
@@ -230,6 +235,31 @@ impl Runner<'_> {
             done.outcome.case.notes.push(format!("the target's process ended: {how}"));
         }
         (done, dies)
+    }
+
+    /// Whether this failed, and the target closed connections of at least two others at the same time.
+    pub(super) fn is_cut_with_others(&self, done: &Held) -> bool {
+        let at_once = |a: Instant, b: Instant| a.max(b) - a.min(b) <= AT_ONCE;
+        let with = |at: &Instant| {
+            let near = self.closed.iter().filter(|(other, id)| id != done.id() && at_once(*at, *other));
+            near.map(|(_, id)| id.as_str()).collect::<BTreeSet<_>>().len() >= 2
+        };
+        done.outcome.case.verdict == Verdict::Fail && done.life.closed.iter().any(with)
+    }
+
+    /// Runs again alone what failed when the target closed several connections at once.
+    pub(super) async fn recheck(&mut self) {
+        let end = self.deadline.min(Instant::now() + RECHECK_TIME);
+        for (i, mut done) in std::mem::take(&mut self.together).into_iter().enumerate() {
+            if i < RECHECKS && Instant::now() < end && self.gone.is_none() {
+                self.accuse(done.again(), false).await;
+            } else {
+                let note =
+                    "connections of others were closed at the same time; there was no time to run it alone";
+                done.outcome.case.notes.push(note.into());
+                self.tell(done.outcome);
+            }
+        }
     }
 
     /// The target does not come back: what was judged before it went stands.

@@ -147,6 +147,8 @@ pub(super) struct Life {
     pub(super) refused: bool,
     /// When anything came last.
     pub(super) heard: Option<Instant>,
+    /// When the peer closed connections.
+    pub(super) closed: Vec<Instant>,
     /// How long before the peer closed a connection something was sent on it: the shortest.
     pub(super) provoked: Option<Duration>,
 }
@@ -201,6 +203,7 @@ impl<'a> Ground<'a> {
                 let before = &log[..closed.unwrap_or(log.len())];
                 let last = |of| before.iter().rev().find(|entry| entry.direction == of).map(instant);
                 life.heard = life.heard.max(last(Direction::Received));
+                life.closed.extend(closed.map(|at| instant(&log[at])));
                 if let (Some(closed), Some(sent)) = (closed, last(Direction::Sent)) {
                     let gap = instant(&log[closed]).saturating_duration_since(sent);
                     life.provoked = Some(life.provoked.map_or(gap, |least| least.min(gap)));

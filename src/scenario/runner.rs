@@ -81,6 +81,8 @@ async fn judge(
         budget: Budget::default(),
         signs: Vec::new(),
         deaths: Vec::new(),
+        closed: Vec::new(),
+        together: Vec::new(),
         gone: None,
     };
     let out_of_time = runner.all(suite).await;
@@ -155,6 +157,10 @@ pub(super) struct Runner<'a> {
     pub(super) signs: Vec<(Instant, Instant)>,
     /// Deaths that nobody looked into: between when and when.
     pub(super) deaths: Vec<(Instant, Instant)>,
+    /// When the target closed connections, and of which cases.
+    pub(super) closed: Vec<(Instant, String)>,
+    /// Those that failed when it closed several of different cases at once.
+    pub(super) together: Vec<Held>,
     /// Why nothing runs any more: the target did not come back.
     pub(super) gone: Option<String>,
 }
@@ -173,6 +179,7 @@ impl Runner<'_> {
         }
         let mut late = self.batch(side_by_side, self.settings.jobs.max(1)).await;
         late |= self.batch(alone, 1).await;
+        self.recheck().await;
         let told: BTreeSet<String> = self.outcomes.iter().map(|outcome| outcome.case.id.clone()).collect();
         let (verdict, branch, why) = match &self.gone {
             Some(why) => (Verdict::Blocked, "blocked", why.clone()),
@@ -261,6 +268,7 @@ impl Runner<'_> {
             };
             since.remove(done.id());
             self.learn(&done.life);
+            self.closed.extend(done.life.closed.iter().map(|at| (*at, done.id().to_owned())));
             self.found |= self.settings.fail_fast && done.is_found() && !done.is_dead();
             let dies = done.is_dead() || self.process_died().is_some();
             held.push(done);
@@ -308,6 +316,9 @@ impl Runner<'_> {
             done.doubt(
                 "the target looked dead while this ran beside others, and there was no time to run it alone",
             );
+        } else if self.is_cut_with_others(&done) {
+            self.together.push(done);
+            return;
         } else if let Some(before) = &done.queued.before {
             done.outcome
                 .case
