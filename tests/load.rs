@@ -177,11 +177,13 @@ fn what_a_relay_damages_is_corrupt() {
 #[test]
 fn what_a_relay_swaps_is_reordered() {
     // Mostly video, so that mostly neighbours of one kind change places.
-    let (load, status) = faulty("relay-swaps", &["--fps", "200", "--bitrate", "3M"]);
+    // A frame that waits for the one behind it is lost when none is.
+    let (load, status) = faulty("relay-swaps", &["--fps", "200", "--bitrate", "3M", "--slo", "lost < 1%"]);
     assert_eq!(status, 0, "{load}");
     let (reordered, expected) = (frames(&load, "reordered"), frames(&load, "expected"));
     assert!(reordered * 15 > expected && reordered <= expected / EVERY + 1, "{load}");
-    assert_eq!((frames(&load, "lost"), frames(&load, "duplicated"), frames(&load, "corrupt")), (0, 0, 0));
+    assert!(frames(&load, "lost") <= 1, "{load}");
+    assert_eq!((frames(&load, "duplicated"), frames(&load, "corrupt")), (0, 0));
 }
 
 #[test]
