@@ -166,6 +166,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn in_what_cannot_be_decoded_too() {
+        let cut = b"\x02\0\x07publish\0\x40\x14\0\0\0\0\0\0\x05\x02\0\x17cam?token=hunter2secret\x02\0\x04li";
+        let masked = Secrets::default().text(cut.as_bstr(), Place::Name).expect("a secret");
+        assert!(!masked.contains_str("hunter2secret") && masked.contains_str("publish"), "{masked:?}");
+    }
+
+    #[test]
     fn texts() {
         for (place, text, masked) in [
             (Place::Name, "cam2", None),

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use bstr::ByteSlice;
 use clap::Args;
 
 use super::envelope::{self, Envelope};
@@ -11,7 +12,7 @@ use super::output::{self, Format, Output};
 use super::{Exit, Failure};
 use crate::capture;
 use crate::capture::script::Script;
-use crate::capture::secrets::Secrets;
+use crate::capture::secrets::{self, Secrets};
 use crate::capture::session::{Heard, Watch};
 use crate::capture::stream::{Connection, Direction};
 use crate::notation;
@@ -66,6 +67,10 @@ const FORMATS: &[Format] = &[Format::Text, Format::Json];
 /// When nothing could be read, or what was asked for not be written.
 pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let envelope = Envelope::begin("inspect");
+    let named = [("--flv", &args.flv), ("--scn", &args.scn), ("--anonymise", &args.anonymise)];
+    let named = named.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?)));
+    let files = args.output.iter().filter_map(|output| Some(("-o", output.file.as_deref()?)));
+    output::keep_apart(("the capture", &args.capture), named.chain(files)).map_err(Failure::usage)?;
     let outputs = output::resolve(&args.output).map_err(Failure::usage)?;
     let text_on_stdout = outputs.iter().any(|o| o.file.is_none() && o.format == Format::Text);
     if (args.messages || args.hex) && !text_on_stdout {
@@ -116,11 +121,7 @@ fn write_outputs(
     Ok(())
 }
 
-/// Both files are open at once: the one that is read is not written over.
 fn anonymise(from: &Path, to: &Path) -> Result<(), capture::anonymise::Error> {
-    if from.canonicalize().ok().is_some_and(|from| to.canonicalize().is_ok_and(|to| from == to)) {
-        return Err(io::Error::other("--anonymise would write over the capture itself").into());
-    }
     let mut out = BufWriter::new(File::create(to).map_err(|e| of(to, &e))?);
     capture::anonymise::anonymise(from, &mut out)?;
     Ok(out.flush()?)
@@ -221,12 +222,22 @@ impl<'a> Listener<'a> {
         payload: &[u8],
         bytes: &mut Vec<u8>,
     ) -> String {
-        if !self.args.show_secrets
-            && let Ok(mut message) = Message::decode(header.type_id, payload)
-            && self.secrets(of).mask(&mut message)
-        {
-            message.encode(bytes);
-            return notation::brief(&message, &header);
+        if !self.args.show_secrets {
+            match Message::decode(header.type_id, payload) {
+                Ok(mut message) => {
+                    if self.secrets(of).mask(&mut message) {
+                        message.encode(bytes);
+                        return notation::brief(&message, &header);
+                    }
+                }
+                // What cannot be decoded may hold a name or a token all the same.
+                Err(_) => {
+                    if let Some(masked) = self.secrets(of).text(payload.as_bstr(), secrets::Place::Name) {
+                        bytes.extend_from_slice(&masked);
+                        return notation::brief_payload(&header, &masked);
+                    }
+                }
+            }
         }
         bytes.extend_from_slice(payload);
         notation::brief_payload(&header, payload)

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// A format and, where given, the file (for `pcapng` the folder) it goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +84,30 @@ pub fn resolve(asked: &[Output]) -> Result<Vec<Output>, String> {
     Ok(all)
 }
 
+/// Refuses to write over what is read, and two things to one file. Named by the arguments that say them.
+///
+/// # Errors
+/// Which two are one file.
+pub fn keep_apart<'a>(
+    input: (&'a str, &'a Path),
+    written: impl IntoIterator<Item = (&'a str, &'a Path)>,
+) -> Result<(), String> {
+    // Devices and pipes take everything.
+    let same = |a: &Path, b: &Path| match (fs::metadata(a), fs::metadata(b)) {
+        (Ok(a), Ok(b)) => a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        (Err(_), Err(_)) => a == b,
+        _ => false,
+    };
+    let mut all = vec![input];
+    for (name, path) in written {
+        if let Some((other, _)) = all.iter().find(|(_, other)| same(other, path)) {
+            return Err(format!("{}: {name} would write over {other}", path.display()));
+        }
+        all.push((name, path));
+    }
+    Ok(())
+}
+
 impl Output {
     /// Finds out before anything runs whether its place can be written.
     fn prepare(&self) -> Result<(), String> {
@@ -131,6 +156,25 @@ mod tests {
         assert_eq!(parse("xml").unwrap_err(), format!("unknown format 'xml'; {names}"));
         assert_eq!(parse("csv:x").unwrap_err(), format!("this verb has no format 'csv'; {names}"));
         assert!(parse("json:").unwrap_err().contains("expected a file"));
+    }
+
+    #[test]
+    fn nothing_is_written_over_what_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("in"), "x").unwrap();
+        fs::hard_link(at("in"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("in"), at("symlink")).unwrap();
+        let input = at("in");
+        let apart = |written: &[&Path]| {
+            keep_apart(("the capture", &input), written.iter().map(|path| ("--flv", *path)))
+        };
+        for name in ["in", "link", "symlink"] {
+            let said = apart(&[&at(name)]).unwrap_err();
+            assert!(said.ends_with(&format!("{name}: --flv would write over the capture")), "{said}");
+        }
+        assert!(apart(&[&at("new"), &at("new")]).is_err());
+        assert_eq!(apart(&[&at("new"), &at("newer"), "/dev/null".as_ref(), "/dev/null".as_ref()]), Ok(()));
     }
 
     #[test]

@@ -94,6 +94,8 @@ const FORMATS: &[Format] = &[Format::Text, Format::Json];
 /// When it could not run: with the exit status and what to say.
 pub fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     let envelope = Envelope::begin("replay");
+    let files = args.output.iter().filter_map(|output| Some(("-o", output.file.as_deref()?)));
+    output::keep_apart(("the capture", &args.capture), files).map_err(Failure::usage)?;
     let outputs = output::resolve(&args.output).map_err(Failure::usage)?;
     let recorded = read(args)?;
     let target = match &args.target {
@@ -128,8 +130,12 @@ pub fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
         sessions
     });
     let (exit, outcome) = judge(&replay.sessions);
+    let verified = replay.sessions.iter().any(|session| !session.verify.is_empty());
     let url = target.display(args.show_secrets);
     write(&record(args, &envelope, outcome, &url, replay), &outputs)?;
+    if args.verify && exit == Exit::Clean && !verified {
+        return Err(Failure::usage("--verify: nothing of what was replayed publishes a coded frame"));
+    }
     if exit == Exit::Unreachable {
         complain(&format!("{url}: unreachable"));
     }

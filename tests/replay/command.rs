@@ -142,6 +142,11 @@ fn what_cannot_be_replayed_is_told() {
         (&[&plain, "--copies", "0"], 2, "0 is not in 1..=10000"),
         (&[&path("loc-rejected-and-aborted.pcapng"), "--copies", "9999"], 2, "more than 10000"),
         (&[&plain, "rtmp://127.0.0.1:1/live"], 3, "unreachable"),
+        (
+            &[&path("loc-gst-rtmp2src-play.pcapng"), "--pace", "asap", "--verify"],
+            2,
+            "nothing of what was replayed",
+        ),
         // rtmp 7.2.2.1: start 0 asks for a recorded stream, which the reference server has not.
         (&[&path("loc-rtmpdump-play-chunk128.pcap"), "--pace", "asap"], 1, ""),
     ] {
