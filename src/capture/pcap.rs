@@ -79,7 +79,12 @@ pub fn source(input: Box<dyn Read + Send>) -> Result<Source, Error> {
     let (magic, input) = peek(input)?;
     if magic.starts_with(&[0x1f, 0x8b]) {
         let (magic, input) = peek(Box::new(MultiGzDecoder::new(BufReader::new(input))))?;
-        return by_magic(&magic, input);
+        return by_magic(&magic, input).map(|mut source| {
+            if let Source::Packets(reader) = &mut source {
+                reader.packed = true;
+            }
+            source
+        });
     }
     by_magic(&magic, input)
 }
@@ -175,6 +180,8 @@ pub struct Reader {
     /// Bytes of the record that was lent last.
     lent: usize,
     broken: bool,
+    /// Its bytes come out of gzip.
+    packed: bool,
 }
 
 /// Where in the buffer a packet lies.
@@ -198,6 +205,7 @@ impl Reader {
             record_header: 16,
             lent: 0,
             broken: false,
+            packed: false,
         }
     }
 
@@ -278,8 +286,11 @@ impl Reader {
 
     /// More bytes into the buffer, which grows only when it is full of bytes that came.
     fn more(&mut self, offset: u64, have: usize) -> Result<(), Error> {
-        let failed = |_| Error::Broken { offset, what: "the file cannot be read".into() };
-        self.inner.refill().map_err(|e| failed(e.to_owned_vec()))?;
+        let what = match self.packed {
+            true => "gzip is cut or damaged (bytes are counted unpacked)",
+            false => "the file cannot be read",
+        };
+        self.inner.refill().map_err(|_| Error::Broken { offset, what: what.into() })?;
         if self.inner.data().len() > have || self.inner.reader_exhausted() {
             return Ok(());
         }
