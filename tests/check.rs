@@ -75,3 +75,12 @@ fn nothing_to_check_is_a_mistake() {
         assert!(err.starts_with(message), "{err}");
     }
 }
+
+#[test]
+fn what_is_no_text_is_told_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.scn"), [RIGHT.as_bytes(), "# é".as_bytes(), &[0xff, b'x']].concat())
+        .unwrap();
+    let (status, _, err) = check(dir.path(), &["a.scn"]);
+    assert_eq!((status, err.as_str()), (2, "rtmp-bench: a.scn:7:4: byte 0xff is no UTF-8 text\n"));
+}

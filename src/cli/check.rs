@@ -11,6 +11,7 @@ use crate::notation::error::Error;
 use crate::scenario::ast::Scenario;
 use crate::scenario::check::{Known, read};
 use crate::scenario::clauses::Clauses;
+use crate::scenario::suite::text_of;
 
 /// The file with the requirements, in the folder that is checked.
 const CLAUSES: &str = "clauses.tsv";
@@ -84,7 +85,7 @@ fn tell(file: &Path, text: &str, errors: &[Error]) -> usize {
 }
 
 fn load(file: &Path) -> Result<String, Failure> {
-    fs::read_to_string(file).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))
+    text_of(file).map_err(Failure::usage)
 }
 
 /// The files below a folder, in the order of their names.

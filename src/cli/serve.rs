@@ -16,7 +16,7 @@ use crate::wire::chunk::Quirks;
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Where it listens; port 0: a free one.
-    #[arg(default_value = "127.0.0.1:1935")]
+    #[arg(default_value = "127.0.0.1:1935", value_parser = address)]
     addr: SocketAddr,
     /// A misbehaviour, by name; repeatable.
     #[arg(long = "fault", value_name = "NAME", value_delimiter = ',')]
@@ -52,6 +52,12 @@ enum TakenArg {
     Refuse,
     /// The newcomer takes over.
     Takeover,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected an IP address and a port, as in 127.0.0.1:1935, 0.0.0.0:1935 or [::1]:0".into()
+    })
 }
 
 /// Characters of a name that are shown.

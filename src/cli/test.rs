@@ -22,7 +22,7 @@ use crate::report::{junit, probe, table};
 use crate::scenario::ast::Fact;
 use crate::scenario::clauses::Severity;
 use crate::scenario::expect::Expectations;
-use crate::scenario::suite::{self, Outcome, Selection, Settings, Suite};
+use crate::scenario::suite::{self, Outcome, Selection, Settings, Suite, text_of};
 
 /// Judge a server, scenario by scenario.
 #[derive(Debug, Args)]
@@ -147,7 +147,7 @@ fn read_expectations(args: &TestArgs) -> Result<Expectations, Failure> {
     // The file that is about to be written is also where the old reasons are.
     let old = args.write_expect.as_ref().filter(|f| args.expect.is_none() && f.exists());
     let Some(file) = args.expect.as_ref().or(old) else { return Ok(Expectations::default()) };
-    let text = fs::read_to_string(file).map_err(|e| place(file, format!(" {e}")))?;
+    let text = text_of(file).map_err(Failure::usage)?;
     Expectations::parse(&text).map_err(|e| place(file, e.to_string()))
 }
 

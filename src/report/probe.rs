@@ -20,6 +20,9 @@ pub fn screen(record: &Record) -> String {
     if print.refusal.is_some() {
         row("refusal", print.refusal.clone());
     }
+    if !print.closes.is_empty() {
+        row("closes by itself", Some(print.closes.join(", ")));
+    }
     row("server", print.server.clone());
     row("handshake", print.handshake.clone());
     row("signed handshake", print.signed_handshake.clone());
@@ -44,7 +47,7 @@ pub fn screen(record: &Record) -> String {
     row("AMF3", print.amf3.map(yes));
     row("one connection only", print.one_shot.map(yes));
     row("idle latency", latencies(&print.baseline));
-    let mut out = format!("{table}\n");
+    let mut out: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
     for note in &print.notes {
         out.push_str(&format!(" note: {note}\n"));
     }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::ast::TimeKind;
 use super::board::{Board, Look};
-use super::ground::{Context, Ground, Sentinel};
+use super::ground::{Context, Ground, Sentinel, goal_name};
 use crate::net::conn::{Conn, Direction, Entry, Seen};
 use crate::net::relay::{self, Frame, Relayed, Rules};
 use crate::record::Fingerprint;
@@ -94,7 +94,11 @@ impl Probe<'_> {
 
     async fn all(&self, found: &mut Fingerprint) {
         found.reach = "nothing".into();
-        let Some(publisher) = self.first(found).await else { return };
+        let publisher = self.first(found).await;
+        if self.was_closed("main") {
+            found.closes.extend(self.closes("idle", Goal::Publishing).await);
+        }
+        let Some(publisher) = publisher else { return };
         if found.publish == Some(true) {
             self.publish_headers(&publisher).await;
         }
@@ -119,6 +123,9 @@ impl Probe<'_> {
         found.one_shot = Some(!played.connected && signed.is_none() && missing.is_none() && amf3.is_none());
         found.play =
             played.frames.as_ref().map(|frames| !frames.is_empty()).or(played.refused.then_some(false));
+        if found.closes.is_empty() && self.was_closed("play") {
+            found.closes.extend(self.closes("idle-play", Goal::Playing).await);
+        }
         found.relay = played.relay;
         found.baseline.play_start_us = played.start_us;
         found.baseline.relay_us = played.relay_us;
@@ -182,6 +189,26 @@ impl Probe<'_> {
         // Some say these only now.
         conn.log(|log| connected(log, found));
         Some(conn)
+    }
+
+    fn was_closed(&self, name: &str) -> bool {
+        let is_end = |entry: &Entry| matches!(entry.seen, Seen::Closed(_));
+        self.board().conn(name).is_some_and(|conn| conn.log(|log| log.iter().any(is_end)))
+    }
+
+    /// At which goal on the way to `last` the target closes a client that asks for nothing more and waits. A close that answers the next
+    /// question is a refusal, and none of these.
+    async fn closes(&self, name: &str, last: Goal) -> Option<String> {
+        let conn = self.ground.open(name, self.config(|c| c.name.push_str("-idle"))).await.ok()?;
+        for goal in [Goal::Handshaken, Goal::Connected, Goal::Created, last] {
+            self.ground.pursue(name, &conn, goal).await.ok()?;
+            let is_end = |entry: &Entry| matches!(entry.seen, Seen::Closed(_));
+            if self.ground.answer(name, self.by(TimeKind::Quiet), is_end).await.is_some() {
+                return Some(goal_name(goal).to_owned());
+            }
+        }
+        conn.close();
+        None
     }
 
     async fn sentinel(&self, conn: &Conn, found: &mut Fingerprint) {

@@ -212,6 +212,12 @@ impl Runner<'_> {
             let why = self.fingerprint.refusal.clone().unwrap_or_default();
             return say(Verdict::Blocked, "blocked", format!("calibration came no further: {why}"));
         }
+        if let Some(at) = item.is_closed_at(&self.fingerprint.closes) {
+            let why = format!(
+                "calibration: the target closes whoever is {at} and only waits; what is sent there judges nothing"
+            );
+            return say(Verdict::Blocked, "blocked", why);
+        }
         if reach >= Goal::Connected && self.fingerprint.sentinel.is_none() && item.asks_in_step() {
             let why = "no question is known that this target answers: whether it is in step cannot be told";
             return say(Verdict::Blocked, "blocked", why.into());

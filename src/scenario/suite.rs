@@ -1,6 +1,7 @@
 //! The suite: which cases run, in which order and how many at once.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,9 +13,13 @@ use include_dir::{Dir, include_dir};
 use super::ast::{Fact, Scenario, Step, StepKind};
 use super::check::{self, Known};
 use super::clauses::{Clauses, Level, Severity};
+use super::ground::goal_name;
 pub use super::runner::{probe, run, run_known};
 use crate::record::{self, Fingerprint, Totals, Verdict};
 use crate::wire::session::Goal;
+
+/// Bytes that a file of ours may have.
+const LARGEST: u64 = 4 << 20;
 
 static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/scenarios");
 
@@ -305,9 +310,34 @@ fn read_files(path: &Path, out: &mut Vec<(String, String, String)>) -> Result<()
         }
         return Ok(());
     }
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{place}: {error}"))?;
+    let text = text_of(path)?;
     out.push((id_of(&place), place, text));
     Ok(())
+}
+
+/// Reads a file that a person wrote: a scenario, clauses, what is expected.
+///
+/// # Errors
+/// What is wrong with it, and where: it cannot be read, is over 4 MiB, or is not UTF-8.
+pub fn text_of(path: &Path) -> Result<String, String> {
+    let place = path.display();
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| format!("{place}: {error}"))?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| format!("{place}: {error}"))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(format!("{place}: larger than {LARGEST} bytes, which no such file is"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let (right, wrong) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+        let line = 1 + right.iter().filter(|byte| **byte == b'\n').count();
+        let column = 1 + right
+            .iter()
+            .rev()
+            .take_while(|byte| **byte != b'\n')
+            .filter(|byte| **byte & 0xc0 != 0x80)
+            .count();
+        format!("{place}:{line}:{column}: byte 0x{:02x} is no UTF-8 text", wrong[0])
+    })
 }
 
 /// Below a folder named `scenarios` the path, else the file's name.
@@ -350,6 +380,25 @@ impl Item {
 
     pub fn asks_in_step(&self) -> bool {
         self.scenario.steps.iter().any(Step::asks_in_step)
+    }
+
+    /// Of these goals, at which the target closes whoever waits, the first that a connection of this case is brought to or past.
+    pub fn is_closed_at<'a>(&self, closes: &'a [String]) -> Option<&'a String> {
+        use Goal::{Connected, Created, Handshaken, Playing, Publishing};
+        // A player never publishes on its way.
+        let passes = |reach: Goal, at: &str| {
+            let on_the_way = |goal: Goal| goal == reach || goal < reach && goal <= Created;
+            let at = [Handshaken, Connected, Created, Publishing, Playing]
+                .into_iter()
+                .find(|g| goal_name(*g) == at);
+            at.is_some_and(on_the_way)
+        };
+        let comes = |at: &String| {
+            self.scenario.steps.iter().any(|step| {
+                step.any(&mut |step| matches!(&step.kind, StepKind::Reach(reach) if passes(reach.goal, at)))
+            })
+        };
+        closes.iter().find(|at| comes(at))
     }
 
     pub fn outcome(&self, settings: &Settings, verdict: Verdict, branch: &str, why: String) -> Outcome {
