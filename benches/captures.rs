@@ -1,31 +1,39 @@
-//! A capture of 1 GiB, made by repeating a small one under other addresses, read by `inspect` and by tshark: time and memory.
+//! Captures of 1 GiB, made by repeating a small one under other addresses, read by `inspect` and by tshark: time and memory.
 //!
-//! `cargo bench --bench captures [-- MEBIBYTES]` prints a table; the file is made in the system's temporary folder and removed.
+//! `cargo bench --bench captures [-- MEBIBYTES]` prints a table for each; the file is made in the system's temporary folder and removed.
 #![allow(clippy::print_stdout, missing_docs, reason = "a program of its own")]
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// An Ethernet capture on loopback, in microseconds and little endian.
-const SOURCE: &str = "captures/loc-gst-rtmp2sink-publish.pcap";
+/// Ethernet captures on loopback, in microseconds and little endian: a publish of four seconds, and three short sessions.
+const SOURCES: [(&str, u64); 2] =
+    [("captures/loc-gst-rtmp2sink-publish.pcap", 1), ("captures/drv-port-reuse-three-sessions.pcap", 3)];
 
 fn main() -> std::io::Result<()> {
     let mebibytes = std::env::args().filter_map(|a| a.parse::<u64>().ok()).next().unwrap_or(1024);
     let file = std::env::temp_dir().join(format!("rtmp-bench-{}.pcap", std::process::id()));
-    let repeats = repeat(Path::new(SOURCE), &file, mebibytes << 20)?;
+    SOURCES.iter().try_for_each(|(source, sessions)| table(source, *sessions, &file, mebibytes << 20))?;
+    std::fs::remove_file(file)
+}
+
+fn table(source: &str, sessions: u64, file: &Path, bytes: u64) -> std::io::Result<()> {
+    let sessions = sessions * repeat(Path::new(source), file, bytes)?;
     let bytes = file.metadata()?.len();
-    println!("{bytes} bytes, {repeats} sessions, repeated from {SOURCE}\n");
+    println!("{bytes} bytes, {sessions} sessions, repeated from {source}\n");
     println!("| program | seconds | of which computing | MiB/s | peak memory, MiB |\n|---|---|---|---|---|");
-    let ours = PathBuf::from(env!("CARGO_BIN_EXE_rtmp-bench"));
+    let ours = Path::new(env!("CARGO_BIN_EXE_rtmp-bench"));
     let path = file.as_os_str().to_string_lossy().into_owned();
-    row("rtmp-bench inspect", &ours, &["inspect", &path], bytes)?;
+    row("rtmp-bench inspect", ours, &["inspect", &path], bytes)?;
+    row("rtmp-bench inspect -o json", ours, &["inspect", &path, "-o", "json"], bytes)?;
     row("tshark -q -z conv,tcp", Path::new("tshark"), &["-r", &path, "-q", "-z", "conv,tcp"], bytes)?;
     let port = "tcp.port==19399,rtmpt";
     row("tshark -Y rtmpt", Path::new("tshark"), &["-r", &path, "-d", port, "-Y", "rtmpt"], bytes)?;
-    std::fs::remove_file(file)
+    println!();
+    Ok(())
 }
 
 /// Writes the packets again and again, each time between two other addresses.

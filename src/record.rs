@@ -3,6 +3,7 @@
 pub mod inspect;
 pub mod load;
 pub mod replay;
+pub mod spool;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -18,17 +18,25 @@ pub mod write;
 use std::io::Read;
 use std::path::Path;
 
-use crate::record::inspect::Inspect;
+use crate::record::inspect::{Inspect, Spooled};
 use frame::Unwrapper;
 use pcap::{Error, Source};
 use session::{Sessions, Watch};
 use stream::Streams;
 
 /// Reads a capture to its end, or as far as it can be read: what is wrong then stands in [`Inspect::damage`]. `watch` hears every
-/// message with its time while it is read. Secrets in URLs are masked unless `show_secrets`.
+/// message with its time while it is read. Secrets in URLs are masked unless `show_secrets`. Of sessions that ended nothing is held in memory.
 ///
 /// # Errors
-/// When nothing can be read: no such file, no capture, or damaged before the first packet.
+/// When nothing can be read: no such file, no capture, or damaged before the first packet. When what was found cannot be kept.
+pub fn read_spooled(path: &Path, show_secrets: bool, watch: &mut dyn Watch) -> Result<Spooled, Error> {
+    spool(pcap::open(path)?, show_secrets, watch)
+}
+
+/// As [`read_spooled`], with every session in memory.
+///
+/// # Errors
+/// As [`read_spooled`].
 pub fn read(path: &Path, show_secrets: bool, watch: &mut dyn Watch) -> Result<Inspect, Error> {
     read_source(pcap::open(path)?, show_secrets, watch)
 }
@@ -38,13 +46,17 @@ pub fn read(path: &Path, show_secrets: bool, watch: &mut dyn Watch) -> Result<In
 /// # Errors
 /// As [`read`].
 pub fn read_source(source: Source, show_secrets: bool, watch: &mut dyn Watch) -> Result<Inspect, Error> {
+    Ok(spool(source, show_secrets, watch)?.load()?)
+}
+
+fn spool(source: Source, show_secrets: bool, watch: &mut dyn Watch) -> Result<Spooled, Error> {
     match source {
         Source::Packets(reader) => read_packets(reader, Sessions::new(show_secrets, watch)),
         Source::Raw(bytes) => read_raw(bytes, Sessions::new(show_secrets, watch)),
     }
 }
 
-fn read_packets(mut reader: pcap::Reader, sessions: Sessions<'_>) -> Result<Inspect, Error> {
+fn read_packets(mut reader: pcap::Reader, sessions: Sessions<'_>) -> Result<Spooled, Error> {
     let mut unwrapper = Unwrapper::default();
     let mut streams = Streams::new(sessions);
     let mut packets = 0u64;
@@ -72,11 +84,11 @@ fn read_packets(mut reader: pcap::Reader, sessions: Sessions<'_>) -> Result<Insp
         comments: facts.comments,
         damage,
         tcp_connections,
-        ..streams.handler.finish()
+        ..streams.handler.finish()?
     })
 }
 
-fn read_raw(mut bytes: Box<dyn Read + Send>, mut sessions: Sessions<'_>) -> Result<Inspect, Error> {
+fn read_raw(mut bytes: Box<dyn Read + Send>, mut sessions: Sessions<'_>) -> Result<Spooled, Error> {
     let mut buffer = vec![0; 64 << 10];
     let mut raw = None;
     let mut have = 0;
@@ -100,5 +112,5 @@ fn read_raw(mut bytes: Box<dyn Read + Send>, mut sessions: Sessions<'_>) -> Resu
     if let Some(raw) = raw {
         sessions.end_raw(raw);
     }
-    Ok(Inspect { format: "raw".into(), damage, ..sessions.finish() })
+    Ok(Inspect { format: "raw".into(), damage, ..sessions.finish()? })
 }

@@ -1,16 +1,19 @@
 //! RTMP sessions out of streams: both directions read as far as they are whole, and summed up.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bstr::{BStr, ByteSlice};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::media::Media;
 use super::secrets::{Place, Secrets};
 use super::shake::Shake;
 use super::stream::{Cause, Connection, Direction, Handler, Hole};
-use crate::record::inspect::{self, Both, Inspect};
+use crate::record::inspect::{self, Both, Spooled};
+use crate::record::spool::Spool;
 use crate::wire::amf0::Value;
 use crate::wire::chunk::{ChunkReader, Limits, MessageHeader, Quirks, ReadEvent};
 use crate::wire::handshake::{BLOCK_LEN, Block, Version};
@@ -18,8 +21,10 @@ use crate::wire::message::{Command, Message, type_id};
 use crate::wire::note::{Note, NoteKind};
 use crate::wire::time::Time;
 
-/// Entries of all lists together (sessions, other connections, holes, commands, chunk sizes), at most.
+/// Entries of all lists together (sessions, other connections; while they last, their holes, commands, chunk sizes), at most.
 pub const MAX_LISTED: usize = 1_000_000;
+/// Bytes of the sessions that ended, as JSON, at most.
+pub const MAX_SPOOLED: u64 = 1 << 30;
 /// Bytes of unfinished messages over all sessions, at most; a direction that goes beyond is read no further.
 pub const MAX_UNFINISHED: usize = 256 << 20;
 /// Bytes of C0 and C1, by which a session is known.
@@ -69,10 +74,12 @@ pub enum Heard<'a> {
 pub struct Sessions<'w> {
     watch: &'w mut dyn Watch,
     show_secrets: bool,
-    sessions: Vec<inspect::Session>,
-    other: Vec<inspect::Other>,
+    sessions: Spool<inspect::Session>,
+    other: Spool<inspect::Other>,
     budget: Budget,
     unfinished: usize,
+    /// Why what was found could not be kept.
+    failed: Option<io::Error>,
 }
 
 /// How many more entries lists may take.
@@ -89,6 +96,16 @@ impl Budget {
             self.left -= 1;
             list.push(entry());
         }
+    }
+
+    /// Keeps what is known of a connection that ended.
+    fn keep<T: Serialize>(&mut self, list: &mut Spool<T>, number: u64, entry: &T) -> io::Result<()> {
+        if self.left == 0 || list.bytes() > MAX_SPOOLED {
+            self.omitted += 1;
+            return Ok(());
+        }
+        self.left -= 1;
+        list.push(number, entry)
     }
 }
 
@@ -148,19 +165,24 @@ impl<'w> Sessions<'w> {
     /// None yet.
     pub fn new(show_secrets: bool, watch: &'w mut dyn Watch) -> Sessions<'w> {
         let budget = Budget { left: MAX_LISTED, omitted: 0 };
-        Sessions { watch, show_secrets, sessions: Vec::new(), other: Vec::new(), budget, unfinished: 0 }
+        let (sessions, other) = Default::default();
+        Sessions { watch, show_secrets, sessions, other, budget, unfinished: 0, failed: None }
     }
 
     /// Sessions and other connections, in the order of their first packets.
-    pub fn finish(mut self) -> Inspect {
-        self.sessions.sort_by_key(|s| s.stream);
-        self.other.sort_by_key(|o| o.stream);
-        Inspect {
+    ///
+    /// # Errors
+    /// When not all of them could be kept.
+    pub fn finish(mut self) -> io::Result<Spooled> {
+        self.sessions.sort();
+        self.other.sort();
+        self.failed.map_or(Ok(()), Err)?;
+        Ok(Spooled {
             sessions: self.sessions,
             other: self.other,
             omitted: self.budget.omitted,
-            ..Inspect::default()
-        }
+            ..Spooled::default()
+        })
     }
 
     /// More bytes of a raw dump.
@@ -171,17 +193,14 @@ impl<'w> Sessions<'w> {
 
     /// The end of a raw dump: one session, one side of it.
     pub fn end_raw(&mut self, raw: Raw) {
-        let kept = self.sessions.len();
+        let key = || "raw".to_string();
         if raw.state.sides[raw.direction as usize].bytes < HELLO_LEN {
-            self.end(State { sides: [Side::default(), Side::default()], ..raw.state }, raw.connection);
+            let other = self.other(raw.state, &raw.connection);
+            self.add_other(&inspect::Other { key: key(), what: "shorter than a handshake".into(), ..other });
         } else {
-            self.session(raw.state, &raw.connection);
-        }
-        for session in &mut self.sessions[kept..] {
-            (session.key, session.client, session.server) = ("raw".into(), String::new(), String::new());
-        }
-        for other in &mut self.other {
-            (other.key, other.what) = ("raw".into(), "shorter than a handshake".into());
+            let session = self.session(raw.state, &raw.connection);
+            let (client, server) = Default::default();
+            self.add_session(&inspect::Session { key: key(), client, server, ..session });
         }
     }
 
@@ -277,7 +296,7 @@ impl<'w> Sessions<'w> {
     }
 
     /// Sums a session up.
-    fn session(&mut self, mut state: State, of: &Connection) {
+    fn session(&mut self, mut state: State, of: &Connection) -> inspect::Session {
         self.lint_handshake(&mut state, of, of.last);
         let url = state.said.url(of, (!self.show_secrets).then_some(&mut state.secrets));
         let mut s = inspect::Session {
@@ -317,8 +336,33 @@ impl<'w> Sessions<'w> {
                 ..remark(Direction::C2s, "tcp-implausible", 0, text)
             });
         }
-        self.watch.ended(&s);
-        self.budget.push(&mut self.sessions, || s);
+        self.budget.left += s.holes.len() + listed(&s.chunk_sizes) + listed(&s.commands);
+        s
+    }
+
+    fn add_session(&mut self, s: &inspect::Session) {
+        self.watch.ended(s);
+        let kept = self.budget.keep(&mut self.sessions, s.stream, s);
+        self.failed = self.failed.take().or(kept.err());
+    }
+
+    /// Names what is no session.
+    fn other(&mut self, state: State, of: &Connection) -> inspect::Other {
+        let [client, server] = &state.sides;
+        self.budget.left += client.holes.len() + server.holes.len();
+        self.unfinished -=
+            state.sides.iter().filter_map(|s| s.rtmp.as_ref()).map(|r| r.unfinished).sum::<usize>();
+        inspect::Other {
+            stream: of.number,
+            key: of.key(),
+            what: name(client, server, of),
+            bytes: Both { c2s: client.bytes, s2c: server.bytes },
+        }
+    }
+
+    fn add_other(&mut self, other: &inspect::Other) {
+        let kept = self.budget.keep(&mut self.other, other.stream, other);
+        self.failed = self.failed.take().or(kept.err());
     }
 
     fn add_side(&mut self, s: &mut inspect::Session, side: Side, direction: Direction) {
@@ -402,19 +446,16 @@ impl Handler for Sessions<'_> {
                 let hole = Hole { direction: Direction::S2c, offset: 0, bytes: 0, cause: Cause::MidStream };
                 self.budget.push(&mut server.holes, || hole);
             }
-            return self.session(state, &of);
+            let session = self.session(state, &of);
+            return self.add_session(&session);
         }
-        let [client, server] = &state.sides;
-        let other = inspect::Other {
-            stream: of.number,
-            key: of.key(),
-            what: name(client, server, &of),
-            bytes: Both { c2s: client.bytes, s2c: server.bytes },
-        };
-        self.unfinished -=
-            state.sides.iter().filter_map(|s| s.rtmp.as_ref()).map(|r| r.unfinished).sum::<usize>();
-        self.budget.push(&mut self.other, || other);
+        let other = self.other(state, &of);
+        self.add_other(&other);
     }
+}
+
+fn listed<T>(both: &Both<Vec<T>>) -> usize {
+    both.c2s.len() + both.s2c.len()
 }
 
 impl Default for Rtmp {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bstr::ByteSlice;
 use clap::Args;
+use serde::Serialize;
 
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
@@ -16,7 +17,7 @@ use crate::capture::secrets::{self, Secrets};
 use crate::capture::session::{Heard, Watch};
 use crate::capture::stream::{Connection, Direction};
 use crate::notation;
-use crate::record::inspect::{Inspect, Session};
+use crate::record::inspect::{Session, Spooled};
 use crate::record::{Outcome, Record};
 use crate::report;
 use crate::wire::chunk::MessageHeader;
@@ -82,43 +83,55 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let of_file = |e: &dyn std::fmt::Display| Failure::usage(format!("{file}: {e}"));
     let mut listener = Listener::new(args).map_err(|e| Failure::usage(e.to_string()))?;
     let mut found =
-        capture::read(&args.capture, args.show_secrets, &mut listener).map_err(|e| of_file(&e))?;
+        capture::read_spooled(&args.capture, args.show_secrets, &mut listener).map_err(|e| of_file(&e))?;
     let missing = listener.finish().map_err(|e| Failure::usage(e.to_string()))?;
     if let Some(n) = args.stream {
-        found.sessions.retain(|s| s.stream == n);
-        found.other.retain(|o| o.stream == n);
+        found.sessions.retain(|number| number == n);
+        found.other.retain(|number| number == n);
         if found.sessions.is_empty() && found.other.is_empty() {
             return Err(of_file(&format!("it has no TCP connection {n}")));
         }
     }
-    let departs =
-        found.damage.is_some() || found.sessions.iter().any(|s| !s.notes.is_empty() || !s.holes.is_empty());
-    let (exit, outcome) =
-        if args.strict && departs { (Exit::Found, Outcome::Found) } else { (Exit::Clean, Outcome::Clean) };
-    let text = |found: &Inspect| report::inspect::text(&file, found);
-    let record = Record { inspect: Some(found), ..envelope.end(outcome, envelope::arguments(str::to_owned)) };
-    write_outputs(&outputs, text, &record)?;
+    let (exit, outcome) = if args.strict && departs(&found).map_err(|e| of_file(&e))? {
+        (Exit::Found, Outcome::Found)
+    } else {
+        (Exit::Clean, Outcome::Clean)
+    };
+    let record = envelope.end(outcome, envelope::arguments(str::to_owned));
+    for output in &outputs {
+        let written = output.write_by(|out| match output.format {
+            Format::Json => json(out, &record, &found),
+            _ => report::inspect::text(out, &file, &found),
+        });
+        written.map_err(Failure::usage)?;
+    }
     if let Some(to) = &args.anonymise {
         anonymise(&args.capture, to).map_err(|e| of_file(&e))?;
     }
     missing.map_or(Ok(exit), |what| Err(of_file(&what)))
 }
 
-fn write_outputs(
-    outputs: &[Output],
-    text: impl Fn(&Inspect) -> String,
-    record: &Record,
-) -> Result<(), Failure> {
-    for output in outputs {
-        let written = if output.format == Format::Json {
-            let json = serde_json::to_string_pretty(record).map_err(|e| Failure::internal(e.to_string()))?;
-            output.write(&(json + "\n"))
-        } else {
-            output.write(&record.inspect.as_ref().map(&text).unwrap_or_default())
-        };
-        written.map_err(Failure::usage)?;
+/// Whether there is a note, a hole or damage.
+fn departs(found: &Spooled) -> io::Result<bool> {
+    for session in found.sessions.iter() {
+        let session = session?;
+        if !session.notes.is_empty() || !session.holes.is_empty() {
+            return Ok(true);
+        }
     }
-    Ok(())
+    Ok(found.damage.is_some())
+}
+
+/// The record, its sessions one at a time.
+fn json(out: &mut dyn Write, record: &Record, inspect: &Spooled) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Whole<'a> {
+        #[serde(flatten)]
+        record: &'a Record,
+        inspect: &'a Spooled,
+    }
+    serde_json::to_writer_pretty(&mut *out, &Whole { record, inspect })?;
+    writeln!(out)
 }
 
 fn anonymise(from: &Path, to: &Path) -> Result<(), capture::anonymise::Error> {

@@ -1,7 +1,7 @@
 //! `-o FORMAT[:FILE]`: where results go.
 
-use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -124,13 +124,28 @@ impl Output {
     /// # Errors
     /// With the file's name in it. A reader of stdout that went away is none.
     pub fn write(&self, text: &str) -> Result<(), String> {
+        self.write_by(|out| out.write_all(text.as_bytes()))
+    }
+
+    /// As [`Output::write`], piece by piece.
+    ///
+    /// # Errors
+    /// As [`Output::write`].
+    pub fn write_by(&self, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), String> {
+        let buffered = |out: &mut dyn Write| {
+            let mut out = BufWriter::new(out);
+            fill(&mut out)?;
+            out.flush()
+        };
         let Some(file) = &self.file else {
-            return match io::stdout().lock().write_all(text.as_bytes()) {
+            return match buffered(&mut io::stdout().lock()) {
                 Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(format!("stdout: {e}")),
                 _ => Ok(()),
             };
         };
-        fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))
+        File::create(file)
+            .and_then(|mut out| buffered(&mut out))
+            .map_err(|e| format!("{}: {e}", file.display()))
     }
 
     /// Whether it may be coloured: a terminal, and `NO_COLOR` not set.

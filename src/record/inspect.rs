@@ -1,13 +1,20 @@
 //! What `inspect` found in a capture.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::spool::Spool;
+
+/// A capture with more sessions than memory should hold.
+pub type Spooled = Inspect<Spool<Session>, Spool<Other>>;
+
 /// A capture.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Inspect {
+#[schemars(rename = "Inspect")]
+pub struct Inspect<S = Vec<Session>, O = Vec<Other>> {
     /// `pcap`, `pcapng` or `raw` (the bytes of one direction).
     pub format: String,
     /// Packets read.
@@ -26,12 +33,33 @@ pub struct Inspect {
     /// TCP connections.
     pub tcp_connections: u64,
     /// Connections whose client side begins with C0 = 3 and a handshake's length.
-    pub sessions: Vec<Session>,
+    pub sessions: S,
     /// The other connections.
-    pub other: Vec<Other>,
+    pub other: O,
     /// Entries of the lists here that were left out, so that a capture without end is still read in little memory.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub omitted: u64,
+}
+
+impl Spooled {
+    /// All of it in memory.
+    ///
+    /// # Errors
+    /// When a session cannot be read back.
+    pub fn load(self) -> io::Result<Inspect> {
+        Ok(Inspect {
+            format: self.format,
+            packets: self.packets,
+            dropped_packets: self.dropped_packets,
+            passed_over: self.passed_over,
+            comments: self.comments,
+            damage: self.damage,
+            tcp_connections: self.tcp_connections,
+            sessions: self.sessions.iter().collect::<io::Result<_>>()?,
+            other: self.other.iter().collect::<io::Result<_>>()?,
+            omitted: self.omitted,
+        })
+    }
 }
 
 fn is_zero(n: &u64) -> bool {

@@ -1,11 +1,39 @@
 //! What a capture holds, as text.
 
 use std::fmt::Write;
+use std::io;
 
-use crate::record::inspect::{Both, Inspect, Media, Session, Track};
+use crate::record::inspect::{Both, Media, Session, Spooled, Track};
 
 /// The whole result; `file` is its name.
-pub fn text(file: &str, found: &Inspect) -> String {
+///
+/// # Errors
+/// When it cannot be written, or a session not be read back.
+pub fn text(out: &mut dyn io::Write, file: &str, found: &Spooled) -> io::Result<()> {
+    out.write_all(head(file, found).as_bytes())?;
+    for s in found.sessions.iter() {
+        let mut t = String::from('\n');
+        session(&mut t, &s?);
+        out.write_all(t.as_bytes())?;
+    }
+    if !found.other.is_empty() {
+        writeln!(out, "\nnot RTMP sessions")?;
+    }
+    for o in found.other.iter() {
+        let o = o?;
+        let (what, bytes) = (plain(&o.what), o.bytes);
+        writeln!(out, "  {} {}: {what} (c2s {}, s2c {} bytes)", o.stream, o.key, bytes.c2s, bytes.s2c)?;
+    }
+    if found.omitted > 0 {
+        writeln!(out, "\nleft out of these lists: {} entries", found.omitted)?;
+    }
+    if let Some(damage) = &found.damage {
+        writeln!(out, "\nthe file is damaged {}; what stands before it is shown", plain(damage))?;
+    }
+    Ok(())
+}
+
+fn head(file: &str, found: &Spooled) -> String {
     let mut t = String::new();
     let _ = write!(t, "{file}: {}", found.format);
     if found.format != "raw" {
@@ -25,30 +53,6 @@ pub fn text(file: &str, found: &Inspect) -> String {
     }
     for comment in &found.comments {
         let _ = writeln!(t, "comment: {}", plain(comment));
-    }
-    for s in &found.sessions {
-        t.push('\n');
-        session(&mut t, s);
-    }
-    if !found.other.is_empty() {
-        t.push_str("\nnot RTMP sessions\n");
-    }
-    for o in &found.other {
-        let _ = writeln!(
-            t,
-            "  {} {}: {} (c2s {}, s2c {} bytes)",
-            o.stream,
-            o.key,
-            plain(&o.what),
-            o.bytes.c2s,
-            o.bytes.s2c
-        );
-    }
-    if found.omitted > 0 {
-        let _ = writeln!(t, "\nleft out of these lists: {} entries", found.omitted);
-    }
-    if let Some(damage) = &found.damage {
-        let _ = writeln!(t, "\nthe file is damaged {}; what stands before it is shown", plain(damage));
     }
     t
 }

@@ -1,0 +1,117 @@
+//! How much memory `inspect` takes for sessions that ended: next to none each, however many there are. Alone in its process: the most that any
+//! child of it took is what the system tells.
+
+mod capture_gen;
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use capture_gen::{ACK, FIN, Packet, SYN};
+use nix::sys::resource::{UsageWho, getrusage};
+use rtmp_bench::wire::amf0::Value;
+use rtmp_bench::wire::chunk::{ChunkWriter, MessageHeader};
+use rtmp_bench::wire::message::Message;
+
+/// What sessions that ended may take in memory, whatever their number, in KiB.
+const ROOM: i64 = 8 << 10;
+
+#[test]
+fn sessions_that_ended_take_no_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |sessions: u32| {
+        let path = folder.path().join(format!("{sessions}.pcap"));
+        write(&path, sessions).expect("written");
+        path
+    };
+    // As many as are kept a while for what may still come of them.
+    inspect(&file(600), "json", folder.path());
+    let base = peak();
+    let many = file(8_000);
+    for format in ["text", "json"] {
+        let out = inspect(&many, format, folder.path());
+        let more = peak() - base;
+        assert!(more < ROOM, "{format}: {more} KiB more for {} bytes of result", out.stdout.len());
+        let keys = out.stdout.windows(5).filter(|w| w == b"->10.").count();
+        assert_eq!(keys, 8_000, "each session is in the result");
+    }
+    let out = inspect(&many, "text", &folder.path().join("none"));
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(said.contains("a temporary file in") && out.stdout.is_empty(), "{said}");
+}
+
+fn inspect(path: &Path, format: &str, temporary: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rtmp-bench"))
+        .args(["inspect", "-o", format])
+        .arg(path)
+        .env("TMPDIR", temporary)
+        .stdin(Stdio::null())
+        .output()
+        .expect("rtmp-bench runs")
+}
+
+/// The most that a child took so far, in KiB.
+fn peak() -> i64 {
+    getrusage(UsageWho::RUSAGE_CHILDREN).expect("the system tells").max_rss()
+}
+
+/// A capture of short publishes, one after another, each from an address of its own.
+fn write(path: &Path, sessions: u32) -> std::io::Result<()> {
+    let packets = session();
+    let mut out = BufWriter::new(std::fs::File::create(path)?);
+    out.write_all(&capture_gen::pcap(&[]))?;
+    for n in 0..sessions {
+        for packet in &packets {
+            let mut frame = packet.ipv4();
+            let client = if packet.side == 0 { 12..16 } else { 16..20 };
+            frame[client].copy_from_slice(&(0x0b00_0000 + n).to_be_bytes());
+            for word in [1_700_000_000 + n, 0, frame.len() as u32, frame.len() as u32] {
+                out.write_all(&word.to_le_bytes())?;
+            }
+            out.write_all(&frame)?;
+        }
+    }
+    out.flush()
+}
+
+fn session() -> Vec<Packet> {
+    let info = Value::object([("code", "NetStream.Publish.Start".into())]);
+    let sides = [
+        vec![
+            Message::command("connect", 1.0, vec![Value::object([("tcUrl", "rtmp://server/live".into())])]),
+            Message::SetChunkSize(4096),
+            Message::command("releaseStream", 2.0, vec![Value::Null, "name".into()]),
+            Message::command("FCPublish", 3.0, vec![Value::Null, "name".into()]),
+            Message::command("createStream", 4.0, vec![Value::Null]),
+            Message::command("publish", 5.0, vec![Value::Null, "name".into(), "live".into()]),
+            Message::Video(vec![0x17, 1, 0, 0, 0, 0, 0, 0, 1, 9].into()),
+            Message::Audio(vec![0xaf, 1, 0x21].into()),
+        ],
+        vec![
+            Message::WindowAckSize(2_500_000),
+            Message::command("_result", 1.0, vec![Value::Null, Value::Null]),
+            Message::command("_result", 4.0, vec![Value::Null, Value::Number(1.0)]),
+            Message::command("onStatus", 0.0, vec![Value::Null, info]),
+        ],
+    ];
+    let bytes = sides.map(|messages| {
+        let (mut out, mut writer) = (vec![3; 1], ChunkWriter::default());
+        out.extend([0; 3072]);
+        for message in messages {
+            let mut payload = Vec::new();
+            message.encode(&mut payload);
+            let header = MessageHeader { csid: 3, timestamp: 0, len: 0, type_id: message.type_id(), msid: 0 };
+            writer.write(&mut out, header, &payload, None);
+        }
+        out
+    });
+    let mut packets = vec![Packet::new(0, 99, SYN, &[]), Packet::new(1, 499, SYN | ACK, &[])];
+    for (side, seq) in [(0, 100), (1, 500)] {
+        packets.push(Packet::new(side, seq, ACK, &bytes[side]));
+    }
+    for (side, seq) in [(0, 100), (1, 500)] {
+        packets.push(Packet::new(side, seq + bytes[side].len() as u32, FIN | ACK, &[]));
+    }
+    packets
+}
