@@ -1,4 +1,4 @@
-//! Every capture that has a line in a TRUTH.json is read as it says: those of captures/, and those of `RTMP_BENCH_CAPTURES`.
+//! Every capture of a folder is read as its TRUTH.json says, which has a line for each: those of captures/, and those of `RTMP_BENCH_CAPTURES`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,6 +39,12 @@ fn check_folder(folder: &Path) -> usize {
     let truth = std::fs::read_to_string(folder.join("TRUTH.json")).expect("TRUTH.json");
     let truth: BTreeMap<String, Value> = serde_json::from_str(&truth).expect("TRUTH.json is JSON");
     let mut wrong = Vec::new();
+    let files = std::fs::read_dir(folder).expect("a folder");
+    let names = files.map(|f| f.expect("an entry").file_name().to_string_lossy().into_owned());
+    let no_captures = ["README.md", "INDEX.md", "TRUTH.json"];
+    for name in names.filter(|name| !no_captures.contains(&&name[..]) && !truth.contains_key(name)) {
+        wrong.push(format!("{name}: TRUTH.json says nothing of it"));
+    }
     for (file, truth) in &truth {
         match capture::read(&folder.join(file), false, &mut ()) {
             Ok(found) => check_file(&mut Differences { file, all: &mut wrong }, truth, &found),
