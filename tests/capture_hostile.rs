@@ -76,7 +76,7 @@ fn prefixes_of_a_cut_pcap() {
 
 #[test]
 fn prefixes_of_a_raw_dump() {
-    let whole = shipped("pub-ustream-flash10-client.bin");
+    let whole = shipped("loc-rtmpdump-live-play-client.bin");
     for len in 1..whole.len() {
         let found = inspect(whole[..len].to_vec()).expect("a raw dump");
         assert_eq!(
@@ -116,7 +116,7 @@ fn flipped_bits() {
         "loc-rtmpe-attempt-rtmpdump.pcapng",
         "drv-port-reuse-three-sessions.pcap",
         "loc-gst-rtmpsink-librtmp-publish.pcapng",
-        "pub-ustream-flash10-client.bin",
+        "loc-rtmpdump-live-play-client.bin",
     ];
     let mut damaged = 0;
     for seed in 0..400 {

@@ -160,11 +160,11 @@ fn handshakes_are_linted() {
     let text = stdout(&out);
     assert!(text.contains("  note: s2c at 1 s1-copy [rtmp/5.2.3/2]: "), "{text}");
     assert!(text.contains("0 < # note s1-copy csid=0 value=0xe29a5 at 1 (rtmp/5.2.3/2)\n"), "{text}");
-    // The signed handshake of a Flash Player, whose C2 and S2 repeat nothing.
-    let mut all = of_raw_dumps();
+    // A signed handshake, whose C2 and S2 repeat nothing.
+    let mut all = with_aggregates();
     let sums = |packets: &[Packet]| {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = file(&folder, "flash.pcap", &pcap(packets));
+        let path = file(&folder, "signed.pcap", &pcap(packets));
         let out = inspect(&[&path.to_string_lossy(), "-o", "json"]);
         let record: Value = serde_json::from_slice(&out.stdout).expect("JSON");
         let notes = record["inspect"]["sessions"][0]["notes"].as_array().cloned().unwrap_or_default();
@@ -173,11 +173,12 @@ fn handshakes_are_linted() {
             .map(|n| format!("{} {}", n["note"].as_str().unwrap_or_default(), n["clause"]))
             .collect::<Vec<_>>()
     };
+    let chunk = r#"fresh-csid-fmt "rtmp/5.3.1.2.1/1""#;
     let early = r#"c2-early "rtmp/5.2.1/6""#;
-    assert_eq!(sums(&all), [early], "the packets are in no order of time");
+    assert_eq!(sums(&all), [chunk, early], "the packets are in no order of time");
     // One bit of C1, in its digest or in what the digest is over: neither C1 nor the answer to it is signed then.
     all[2].payload[9] ^= 1;
-    assert_eq!(sums(&all), [r#"c1-word "rtmp/5.2.3/5""#, early, r#"s2-echo "rtmp/5.2.4/2""#]);
+    assert_eq!(sums(&all), [chunk, r#"c1-word "rtmp/5.2.3/5""#, early, r#"s2-echo "rtmp/5.2.4/2""#]);
 }
 
 #[test]
@@ -215,14 +216,16 @@ fn what_cannot_be_read_is_told() {
 #[test]
 fn flv_has_every_frame() {
     let folder = tempfile::tempdir().expect("a folder");
+    let [_, server] = raw_dumps();
+    let aggregated = file(&folder, "aggregates.bin", &aggregated(&server)).to_string_lossy().into_owned();
     for (capture, frames) in [
-        ("loc-ffmpeg-publish.pcapng", [173, 62]),
-        ("loc-legacy-sorenson-speex-publish.pcap", [150, 30]),
-        // Most of these stand in aggregate messages.
-        ("pub-ustream-flash10-server.bin", [356, 99]),
+        (&shipped("loc-ffmpeg-publish.pcapng"), [173, 62]),
+        (&shipped("loc-legacy-sorenson-speex-publish.pcap"), [150, 30]),
+        (&shipped("loc-rtmpdump-live-play-server.bin"), [142, 90]),
+        (&aggregated, [142, 90]),
     ] {
         let path = folder.path().join("out.flv");
-        let out = inspect(&[&shipped(capture), "--flv", &path.to_string_lossy()]);
+        let out = inspect(&[capture, "--flv", &path.to_string_lossy()]);
         assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
         let bytes = std::fs::read(&path).expect("written");
         assert_eq!(&bytes[..9], b"FLV\x01\x05\0\0\0\x09", "{capture}");
@@ -269,14 +272,55 @@ fn ffmpeg_decodes(path: &Path) {
     assert!(out.status.success(), "{}: {}", path.display(), stderr(&out));
 }
 
-/// The two raw dumps of one session as packets: it has aggregate messages.
-fn of_raw_dumps() -> Vec<Packet> {
+/// The two raw dumps of one session: client's and server's.
+fn raw_dumps() -> [Vec<u8>; 2] {
+    ["client", "server"]
+        .map(|side| std::fs::read(shipped(&format!("loc-rtmpdump-live-play-{side}.bin"))).expect("a dump"))
+}
+
+/// The same messages of a direction, audio and video in aggregates of ten.
+fn aggregated(dump: &[u8]) -> Vec<u8> {
+    use rtmp_bench::wire::chunk::{ChunkReader, ChunkWriter, Limits, MessageHeader, Quirks, ReadEvent};
+    use rtmp_bench::wire::message::{Message, SubMessage, type_id};
+    let (handshake, mut rest) = dump.split_at(3073);
+    let mut reader = ChunkReader::new(Limits::default(), Quirks::default(), 0);
+    let mut all = Vec::new();
+    while let Some(event) = reader.read(&mut rest).expect("chunks") {
+        if let ReadEvent::Message(header, payload) = event {
+            all.push((header, payload.to_vec()));
+        }
+    }
+    let is_media =
+        |(header, _): &(MessageHeader, _)| matches!(header.type_id, type_id::AUDIO | type_id::VIDEO);
+    let (mut out, mut writer) = (handshake.to_vec(), ChunkWriter::default());
+    for run in all.chunk_by(|a, b| is_media(a) && is_media(b)).flat_map(|run| run.chunks(10)) {
+        let (mut header, mut payload) = run[0].clone();
+        if is_media(&run[0]) {
+            let part = |(header, payload): &(MessageHeader, Vec<u8>)| {
+                let (back_pointer, payload) = (11 + payload.len() as u32, payload.clone().into());
+                SubMessage {
+                    type_id: header.type_id,
+                    timestamp: header.timestamp,
+                    msid: 0,
+                    payload,
+                    back_pointer,
+                }
+            };
+            (header.type_id, payload) = (type_id::AGGREGATE, Vec::new());
+            Message::Aggregate(run.iter().map(part).collect()).encode(&mut payload);
+        }
+        writer.write(&mut out, header, &payload, None);
+    }
+    out
+}
+
+/// A session with aggregate messages, as packets.
+fn with_aggregates() -> Vec<Packet> {
+    let [client, server] = raw_dumps();
     let mut all =
         vec![Packet::new(0, 99, SYN, &[]), Packet { ack: 100, ..Packet::new(1, 499, SYN | ACK, &[]) }];
-    for (side, name, mut seq) in
-        [(0, "pub-ustream-flash10-client.bin", 100u32), (1, "pub-ustream-flash10-server.bin", 500)]
-    {
-        for piece in std::fs::read(shipped(name)).expect("a dump").chunks(1400) {
+    for (side, bytes, mut seq) in [(0, client, 100u32), (1, aggregated(&server), 500)] {
+        for piece in bytes.chunks(1400) {
             all.push(Packet::new(side, seq, ACK, piece));
             seq += piece.len() as u32;
         }
@@ -292,7 +336,7 @@ fn an_anonymised_capture_has_the_same_structure_and_no_names() {
         serde_json::from_slice(&out.stdout).expect("JSON")
     };
     let mut sessions = 0;
-    let rebuilt = file(&folder, "rebuilt.pcap", &pcap(&of_raw_dumps()));
+    let rebuilt = file(&folder, "rebuilt.pcap", &pcap(&with_aggregates()));
     let shipped_files =
         std::fs::read_dir(shipped("")).expect("captures/").map(|entry| entry.expect("an entry").path());
     for path in shipped_files.chain([rebuilt]) {
@@ -340,7 +384,7 @@ fn an_anonymised_capture_has_the_same_structure_and_no_names() {
     }
     assert!(sessions >= 20, "{sessions} sessions compared");
     let out = inspect(&[
-        &shipped("pub-ustream-flash10-client.bin"),
+        &shipped("loc-rtmpdump-live-play-client.bin"),
         "--anonymise",
         &folder.path().join("x").to_string_lossy(),
     ]);
@@ -478,7 +522,7 @@ fn such_a_scenario_passes_on_the_reference_server() {
         "loc-gst-rtmpsink-librtmp-publish.pcapng",
         "loc-legacy-sorenson-speex-publish.pcap",
         "loc-gst-rtmp2src-play.pcapng",
-        "pub-ustream-flash10-client.bin",
+        "loc-rtmpdump-live-play-client.bin",
     ];
     let (status, text) = test(&passing.map(scenario));
     assert_eq!(status, Some(0), "{text}");

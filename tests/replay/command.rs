@@ -129,11 +129,11 @@ fn a_hole_is_not_crossed() {
 
 #[test]
 fn what_cannot_be_replayed_is_told() {
-    let (plain, raw) = (path("loc-ffmpeg-publish.pcapng"), path("pub-ustream-flash10-client.bin"));
+    let (plain, raw) = (path("loc-ffmpeg-publish.pcapng"), path("loc-rtmpdump-live-play-client.bin"));
     for (args, exit, says) in [
         (&[&path("loc-midstream-ffmpeg-publish.pcapng")[..]][..], 2, "starts mid-stream"),
         (&[&path("loc-rtmpe-attempt-rtmpdump.pcapng")], 2, "RTMPE"),
-        (&[&path("pub-ustream-flash10-server.bin")], 2, "the client does not connect"),
+        (&[&path("loc-rtmpdump-live-play-server.bin")], 2, "the client does not connect"),
         (&[&plain, "--session", "nobody"], 2, "no client's session of the key 'nobody'"),
         (&[&path("README.md")], 2, "not a capture"),
         (&[&raw, "--pace", "capture"], 2, "the dump has no times"),

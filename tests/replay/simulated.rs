@@ -201,10 +201,10 @@ fn a_dump_of_the_clients_bytes_is_replayed_by_its_meaning() {
     assert_eq!(on.len(), 3);
     assert!(on.iter().all(|msid| [7, 14].contains(msid)), "{on:?}");
     assert!(took >= Duration::from_millis(80), "{took:?}");
-    let flash = read(&shipped("pub-ustream-flash10-client.bin"));
-    let (sessions, _) = replay(flash, &settings(), peer(&[]));
+    let dump = read(&shipped("loc-rtmpdump-live-play-client.bin"));
+    let (sessions, _) = replay(dump, &settings(), peer(&[]));
     assert_eq!(sessions[0].end, End::Done, "{sessions:?}");
-    assert!(sessions[0].notes.iter().any(|n| n.contains("74 acknowledgements")), "{sessions:?}");
+    assert!(sessions[0].notes.iter().any(|n| n.contains("235 acknowledgements")), "{sessions:?}");
 }
 
 #[test]
