@@ -173,7 +173,7 @@ pub struct Fingerprint {
     /// Its Set Chunk Size, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunk_size: Option<u32>,
-    /// What proves that a connection still parses: `ping`, `createStream`, `call`.
+    /// What proves that a connection still parses: `ping`, `createStream`, `call`; `connect` where that is answered by `_error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<String>,
     /// Whether publish is confirmed.
@@ -251,6 +251,9 @@ pub struct Test {
     pub totals: Totals,
     /// In the order of their ids.
     pub cases: Vec<Case>,
+    /// Ids that the expect file names and no case has: each is a finding.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
     /// Since when the target answered no more and what ran last, where it died and did not come back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<String>,

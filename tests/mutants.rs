@@ -32,7 +32,7 @@ fn bitten<'a>(before: &'a Verdicts, after: &'a Verdicts) -> BTreeSet<&'a str> {
 }
 
 fn known(suite: &Suite) -> (Verdicts, Fingerprint) {
-    let report = judge(suite, options(&[]));
+    let report = judge(suite, options(&[])).expect("reachable");
     let fingerprint = report.fingerprint.clone();
     (verdicts(report), fingerprint)
 }
@@ -54,6 +54,27 @@ fn each_bite_is_felt() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// As a user runs it: what calibration makes of a server that misbehaves must not take the faults out of sight.
+#[test]
+fn calibration_hides_no_fault() {
+    let suite = suite();
+    let scenarios = suite.scenarios();
+    let (before, _) = known(&suite);
+    let mut hidden = String::new();
+    for fault in fault_names().into_iter().filter(|fault| !LOADS.contains(fault)) {
+        let bites = scenarios.iter().filter(|scenario| scenario.bites.iter().any(|bite| bite == fault));
+        let biting: BTreeSet<&str> = bites.map(|scenario| &scenario.id[..]).collect();
+        let own = suite.only(|id| biting.contains(scenario_of(id)));
+        let Ok(report) = judge(&own, options(&[fault])) else { continue };
+        let after: Verdicts =
+            verdicts(report).into_iter().filter(|(_, verdict)| *verdict != Verdict::Skip).collect();
+        if bitten(&before, &after).is_empty() {
+            hidden.push_str(&format!("\n{fault}: {biting:?}"));
+        }
+    }
+    assert!(hidden.is_empty(), "{hidden}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn each_passes_against_the_reference_server() {
     for (needs, ids) in by_needs {
         let some = suite.only(|id| ids.iter().any(|of| of == id.split(':').next().unwrap_or(id)));
         let words: Vec<&str> = needs.iter().map(String::as_str).collect();
-        let report = judge(&some, options(&words));
+        let report = judge(&some, options(&words)).expect("reachable");
         let never = words.iter().any(|need| NEVER.contains(need));
         for outcome in report.outcomes {
             let case = outcome.case;
@@ -66,7 +66,7 @@ fn each_gives_the_same_words_twice() {
         let word = |case: Case| (case.id, case.verdict, case.branch, case.why);
         report.outcomes.into_iter().map(|outcome| word(outcome.case)).collect::<Vec<_>>()
     };
-    let first = judge(&suite, options(&[]));
+    let first = judge(&suite, options(&[])).expect("reachable");
     let second = judge_known(&suite, options(&[]), &first.fingerprint);
     assert_eq!(words(first), words(second));
 }

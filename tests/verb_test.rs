@@ -89,11 +89,8 @@ fn a_finding_names_clause_trace_and_the_command_that_runs_it_again() {
     assert_eq!(case["clause"][0], "rtmp/5.3.1.2.4/4");
     assert!(!case["trace"].as_array().expect("a trace").is_empty());
     let repeat = case["repeat"].as_str().expect("a command").to_owned();
-    let again = Command::new("sh")
-        .arg("-c")
-        .arg(format!("{} --strict", repeat.replacen("rtmp-bench", BINARY, 1)))
-        .output()
-        .expect("sh runs");
+    let again =
+        Command::new("sh").arg("-c").arg(repeat.replacen("rtmp-bench", BINARY, 1)).output().expect("sh runs");
     let text = out(&again);
     assert!(status(&again) == 1 && text.contains(CASE) && text.contains("\n1 cases in "), "{text}");
     assert!(
@@ -124,7 +121,13 @@ fn expectations_are_written_held_and_outgrown() {
     // So is an id that no case has.
     fs::write(&file, format!("{CASE} lenient \"why\"\nchunk/gone fail \"why\"\n")).unwrap();
     let output = judged(&["--expect", name]);
-    assert_eq!((status(&output), err(&output).contains("chunk/gone")), (1, true));
+    let text = out(&output);
+    assert!(
+        status(&output) == 1 && text.contains("FAIL     chunk/gone") && text.contains("- 1 found"),
+        "{text}"
+    );
+    let junit = out(&judged(&["--expect", name, "-o", "junit"]));
+    assert!(junit.contains("failures=\"1\"") && junit.contains("chunk/gone"), "{junit}");
     // Reasons that hold are kept.
     fs::write(&file, format!("# mine\n{CASE} lenient \"our reason\"\n")).unwrap();
     assert_eq!(status(&judged(&["--write-expect", name])), 0);
@@ -138,13 +141,26 @@ fn what_cannot_run_says_place_and_expectation() {
     fs::write(&scenario, "scenario \"x\"\nclause rtmp/4/1\nreach conected\nin step\n").unwrap();
     let expect = dir.path().join("expect.txt");
     fs::write(&expect, "chunk/x fial \"why\"\n").unwrap();
-    let table: [(&[&str], &str); 8] = [
+    let twice = dir.path().join("twice");
+    for folder in ["a", "b"] {
+        fs::create_dir_all(twice.join(folder).join("scenarios")).unwrap();
+        let text = "scenario \"x\"\nclause rtmp/4/1\nreach connected\nin step\n";
+        fs::write(twice.join(folder).join("scenarios/x.scn"), text).unwrap();
+    }
+    let table: [(&[&str], &str); 12] = [
         (&["http://host/live"], "the scheme is neither rtmp nor rtmps; expected rtmp[s]://host[:port]/app"),
         (
             &["-s", scenario.to_str().unwrap()],
             "x.scn:3:7: unknown goal 'conected'; did you mean 'connected'?",
         ),
-        (&["-s", "no/such"], "no scenario is selected"),
+        (&["-s", "no/such"], "no scenario is selected by -s no/such"),
+        (
+            &["-s", CASE, "-s", "chunk/type-3-after-type-9"],
+            "type-3-after-type-9; did you mean 'chunk/type-3-after-type-",
+        ),
+        (&["-s", CASE, "--severity", "security"], "is left out by --severity"),
+        (&["-s", twice.to_str().unwrap()], "are both 'x'"),
+        (&["-s", CASE, "--write-expect", "/nonexistent/x"], "/nonexistent/x: No such file"),
         (&["-o", "xml"], "unknown format 'xml'; expected text, json, junit or pcapng:DIR"),
         (&["-o", "json", "-o", "junit"], "only one can be on stdout"),
         (&["--expect", expect.to_str().unwrap()], "expect.txt:1:9: expected pass"),
@@ -156,6 +172,28 @@ fn what_cannot_run_says_place_and_expectation() {
         assert_eq!(status(&output), 2, "{args:?}: {}", err(&output));
         assert!(err(&output).contains(want), "{args:?}: {}", err(&output));
     }
+}
+
+/// A job that nobody watches must not be green because little of it ran.
+#[test]
+fn what_did_not_run_in_time_is_blocked() {
+    let dir = tempfile::tempdir().unwrap();
+    let expect = dir.path().join("expect.txt");
+    fs::write(&expect, format!("{CASE} lenient \"mine\"\n")).unwrap();
+    for time in ["1ms", "2s"] {
+        let output = run(&["--max-time", time, "--write-expect", expect.to_str().unwrap(), "-o", "json"]);
+        assert_eq!(status(&output), 1, "{time}: {}", err(&output));
+        assert!(err(&output).contains("not all cases ran"), "{time}: {}", err(&output));
+        let record = json(&output);
+        assert_eq!(record["outcome"], "found");
+        let cases = record["test"]["cases"].as_array().unwrap();
+        let not_run = cases.iter().filter(|case| case["branch"] == "not run");
+        assert!(
+            not_run.clone().count() > 0 && not_run.clone().all(|case| case["verdict"] == "blocked"),
+            "{time}"
+        );
+    }
+    assert_eq!(fs::read_to_string(&expect).unwrap(), format!("{CASE} lenient \"mine\"\n"));
 }
 
 #[test]

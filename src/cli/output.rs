@@ -84,6 +84,15 @@ pub fn resolve(asked: &[Output]) -> Result<Vec<Output>, String> {
     Ok(all)
 }
 
+/// Finds out whether a file can be written, and leaves what it holds.
+///
+/// # Errors
+/// With the file's name in it.
+pub fn prepare(file: &Path) -> Result<(), String> {
+    let tried = fs::OpenOptions::new().append(true).create(true).open(file);
+    tried.map(drop).map_err(|e| format!("{}: {e}", file.display()))
+}
+
 /// Refuses to write over what is read, and two things to one file. Named by the arguments that say them.
 ///
 /// # Errors
@@ -112,11 +121,10 @@ impl Output {
     /// Finds out before anything runs whether its place can be written.
     fn prepare(&self) -> Result<(), String> {
         let Some(file) = &self.file else { return Ok(()) };
-        let tried = match self.format {
-            Format::Pcapng => fs::create_dir_all(file),
-            _ => fs::OpenOptions::new().append(true).create(true).open(file).map(drop),
-        };
-        tried.map_err(|e| format!("{}: {e}", file.display()))
+        match self.format {
+            Format::Pcapng => fs::create_dir_all(file).map_err(|e| format!("{}: {e}", file.display())),
+            _ => prepare(file),
+        }
     }
 
     /// Writes the whole text to its place.

@@ -36,6 +36,11 @@ const JUST_NOW: Duration = Duration::from_millis(300);
 const TAKEN: Duration = Duration::from_secs(1);
 
 impl SpawnArgs {
+    /// What serves the target, where we start it.
+    pub fn command(&self) -> Option<&str> {
+        self.spawn.as_deref()
+    }
+
     /// How long the target may take until it takes connections, where something is said of it or it is ours.
     pub fn patience(&self) -> Duration {
         self.wait_target.or(self.spawn.is_some().then_some(START)).unwrap_or_default()

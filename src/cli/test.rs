@@ -118,6 +118,7 @@ pub fn run(args: &TestArgs) -> Result<Exit, Failure> {
     if args.list {
         return list(&suite, &outputs);
     }
+    args.write_expect.iter().try_for_each(|file| output::prepare(file)).map_err(Failure::usage)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -172,7 +173,8 @@ async fn judge(
     let settings = settings(args, &target, &url, seed, kept.clone());
     let settings = Settings { wire: outputs.iter().any(|o| o.format == Format::Pcapng), ..settings };
     let dial: Arc<dyn Dial> = Arc::new(target.dialer(CONNECT_TIMEOUT, tls));
-    let mut run = Run { args, envelope, target, url, seed, outputs, spawned: None, gone: None };
+    let mut run =
+        Run { args, envelope, target, url, seed, outputs, spawned: None, gone: None, unknown: Vec::new() };
     if args.probe {
         let print = tokio::select! {
             print = suite::probe(&settings, dial) => Some(print),
@@ -226,11 +228,32 @@ fn settings(args: &TestArgs, target: &Target, url: &str, seed: u64, kept: Option
         max_time: args.max_time,
         timeout_scale: args.timeout_scale,
         seed,
-        repeat: format!("rtmp-bench test{shown} --seed {seed} -s '{{}}'"),
+        repeat: format!("rtmp-bench test{shown} --seed {seed}{} -s '{{}}'", again(args)),
         wire: false,
         patience: args.spawn.patience(),
         keeper: kept.map(|kept| kept as _),
     }
+}
+
+/// The arguments that a verdict hangs on, for the command that runs a case again.
+fn again(args: &TestArgs) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+    let mut words = String::new();
+    let mut add = |flag: &str, value: Option<String>| {
+        words.push_str(&format!(" {flag}"));
+        words.extend(value.map(|value| format!(" {value}")));
+    };
+    args.profile.iter().for_each(|fact| add("--profile", Some(fact.to_string())));
+    if args.timeout_scale != 1.0 {
+        add("--timeout-scale", Some(args.timeout_scale.to_string()));
+    }
+    if args.strict {
+        add("--strict", None);
+    }
+    args.pid.iter().for_each(|pid| add("--pid", Some(pid.to_string())));
+    args.spawn.command().iter().for_each(|command| add("--spawn", Some(quoted(command))));
+    args.tls.arguments().for_each(|argument| add(&argument, None));
+    words
 }
 
 /// A run and where its results go.
@@ -245,6 +268,8 @@ struct Run<'a> {
     spawned: Option<record::Spawned>,
     /// Since when it answers no more.
     gone: Option<String>,
+    /// What was expected of cases that do not exist.
+    unknown: Vec<String>,
 }
 
 impl Run<'_> {
@@ -274,8 +299,12 @@ impl Run<'_> {
             spawned: self.spawned.clone(),
             fingerprint,
         });
-        record.test =
-            (!self.args.probe).then(|| Test { totals: Totals::of(&cases), cases, gone: self.gone.clone() });
+        record.test = (!self.args.probe).then(|| Test {
+            totals: Totals::of(&cases),
+            cases,
+            unknown: self.unknown.clone(),
+            gone: self.gone.clone(),
+        });
         record
     }
 
@@ -318,23 +347,17 @@ impl Run<'_> {
         let everything = Selection { slow: true, ..Selection::default() };
         let mut known = Suite::select(&everything).map_err(Failure::internal)?.ids();
         known.extend(cases.iter().map(|c| c.id.clone()));
-        let unknown = expectations.apply(&mut cases, &known);
-        if let Some(file) = &self.args.write_expect {
+        self.unknown = expectations.apply(&mut cases, &known);
+        if out_of_time {
+            let time = humantime::format_duration(self.args.max_time);
+            super::complain(&format!("time was up after {time} (--max-time): not all cases ran"));
+        } else if let Some(file) = &self.args.write_expect {
             fs::write(file, expectations.rewritten(&cases, self.args.strict))
                 .map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
         }
-        for id in &unknown {
-            super::complain(&format!("expected, but there is no such case: {id}"));
-        }
-        if out_of_time {
-            super::complain(&format!(
-                "time was up after {}: not all cases ran",
-                humantime::format_duration(self.args.max_time)
-            ));
-        }
         let died = self.spawned.as_ref().is_some_and(|spawned| spawned.died.is_some());
         let found =
-            died || !unknown.is_empty() || cases.iter().any(|c| c.finding(self.args.strict).is_some());
+            died || !self.unknown.is_empty() || cases.iter().any(|c| c.finding(self.args.strict).is_some());
         let ran = cases.iter().any(|c| c.verdict != record::Verdict::Skip);
         let outcome = if found { record::Outcome::Found } else { record::Outcome::Clean };
         self.write(&self.record(outcome, Some(print), cases), &outcomes)?;

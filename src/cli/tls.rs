@@ -20,6 +20,12 @@ pub struct TlsArgs {
 }
 
 impl TlsArgs {
+    /// As they were typed, for a command that does the same.
+    pub fn arguments(&self) -> impl Iterator<Item = String> {
+        let ca = self.tls_ca.iter().map(|file| format!("--tls-ca '{}'", file.display()));
+        ca.chain(self.insecure.then(|| "--insecure".into()))
+    }
+
     /// `None` where the target speaks plain TCP.
     ///
     /// # Errors

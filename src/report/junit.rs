@@ -13,6 +13,16 @@ pub fn test(record: &Record, strict: bool) -> String {
         suite.add_test_cases(chunk.iter().map(|case| test_case(case, strict)));
         report.add_test_suite(suite);
     }
+    let unknown = record.test.iter().flat_map(|test| &test.unknown).map(|id| {
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+        status.set_type("unknown").set_message("the expect file names it, and there is no such case");
+        TestCase::new(id.clone(), status)
+    });
+    let mut suite = TestSuite::new("expected");
+    suite.add_test_cases(unknown);
+    if suite.tests > 0 {
+        report.add_test_suite(suite);
+    }
     if let Some((died, lines)) = record.target.as_ref().and_then(Target::death) {
         let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
         status.set_type("died").set_message(format!("the target ended by itself: {died}"));

@@ -34,7 +34,14 @@ pub fn test(record: &Record, look: Look) -> String {
     for case in &found {
         finding(&mut out, case, look);
     }
-    totals(&mut out, record, test, found.len());
+    for id in &test.unknown {
+        let _ = writeln!(
+            out,
+            "\n{} {id}\n  the expect file names it, and there is no such case",
+            word(Verdict::Fail, look)
+        );
+    }
+    totals(&mut out, record, test, found.len() + test.unknown.len());
     if let Some(gone) = &test.gone {
         let advice = "with --spawn, or --wait-target and a supervisor that starts it again, the suite goes on and names the case";
         let _ = writeln!(out, "\n{gone}\nall that had not run is blocked; {advice}");
@@ -137,6 +144,9 @@ fn totals(out: &mut String, record: &Record, test: &Test, found: usize) {
             "\ncalibration came no further than {}: {why}",
             print.map_or("", |print| &print.reach)
         );
+        if print.is_some_and(|print| print.reach == "handshaken") {
+            let _ = writeln!(out, "does the target serve the app of this URL?");
+        }
     }
     let _ = writeln!(out, "\n{cases} cases in {seconds:.1} s: {} - {found}", counts.join(", "));
 }

@@ -17,7 +17,7 @@ use crate::wire::amf0::Value;
 use crate::wire::handshake::{Block, Signer};
 use crate::wire::message::{Message, type_id};
 use crate::wire::sample;
-use crate::wire::session::{Config, Fields, Goal};
+use crate::wire::session::{Config, Fields, Goal, Refusal};
 
 /// The window that is asked for, to see whether it is acknowledged, in bytes.
 const WINDOW: u32 = 2_500;
@@ -127,6 +127,7 @@ impl Probe<'_> {
             found.closes.extend(self.closes("idle-play", Goal::Playing).await);
         }
         found.relay = played.relay;
+        found.notes.extend(played.notes);
         found.baseline.play_start_us = played.start_us;
         found.baseline.relay_us = played.relay_us;
         found.ertmp = played.ertmp;
@@ -156,6 +157,10 @@ impl Probe<'_> {
                 let any = conn.received() > 0;
                 if goal == Goal::Handshaken && any {
                     found.reach = "bytes".into();
+                }
+                let is_answered = |entry: &Entry| entry.seen == Seen::Refused(Refusal::Connect);
+                if conn.log(|log| log.iter().any(is_answered)) {
+                    found.sentinel = Some("connect".into());
                 }
                 found.refusal = Some(why);
                 conn.log(|log| hello(log, &conn, found));
@@ -293,14 +298,10 @@ impl Probe<'_> {
                 if found { Look::Found(()) } else { Look::Wait }
             })
             .await;
-        played.relay = match relay::compare(&sent, &came, rules) {
-            _ if came.is_empty() => None,
-            Relayed::Whole | Relayed::Outstanding(_) => Some("passthrough".into()),
-            Relayed::Wrong(why) => {
-                played.notes.push(why);
-                Some("remux".into())
-            }
-        };
+        played.relay = how_relayed(&sent, &came).map(str::to_owned);
+        if let Relayed::Wrong(why) = relay::compare(&sent, &came, rules) {
+            played.notes.push(format!("relay: {why}"));
+        }
         let delay = |frame: &Frame| {
             let origin = sent.iter().find(|s| s.payload == frame.payload)?;
             let at =
@@ -421,6 +422,41 @@ struct Played {
     notes: Vec<String>,
 }
 
+/// `remux` where a frame came in other bytes though its picture is whole: nobody is judged by bytes then. Frames that are lost, doubled or
+/// damaged make no remuxer.
+fn how_relayed(sent: &[Frame], came: &[Frame]) -> Option<&'static str> {
+    let is_sent = |frame: &Frame| sent.iter().any(|s| s.payload == frame.payload);
+    let is_remuxed = |frame: &&Frame| {
+        let carries = |s: &Frame| {
+            let damaged = s.payload.len() == frame.payload.len() && s.payload[..NAL] == frame.payload[..NAL];
+            !damaged
+                && slice(&s.payload).is_some_and(|nal| frame.payload.windows(nal.len()).any(|w| w == nal))
+        };
+        !is_sent(frame) && sent.iter().any(carries)
+    };
+    match came.iter().any(is_sent) && !came.iter().any(|frame| is_remuxed(&frame)) {
+        _ if came.is_empty() => None,
+        true => Some("passthrough"),
+        false => Some("remux"),
+    }
+}
+
+/// Where the NAL units of an AVC message begin: behind the FLV head and the composition time.
+const NAL: usize = 5;
+
+/// The slice of an AVC message of ours: its picture (h264 7.4.1: NAL unit types 1 and 5).
+fn slice(payload: &[u8]) -> Option<&[u8]> {
+    let mut rest = payload.get(NAL..)?;
+    loop {
+        let (len, behind) = rest.split_first_chunk::<4>()?;
+        let (nal, behind) = behind.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+        if nal.first().is_some_and(|head| matches!(head & 0x1F, 1 | 5)) {
+            return Some(nal);
+        }
+        rest = behind;
+    }
+}
+
 fn us(since: Instant) -> u64 {
     since.elapsed().as_micros() as u64
 }
@@ -497,4 +533,46 @@ fn connected(log: &[Entry], found: &mut Fingerprint) {
     }
     let version = |arg: &Value| Some(arg.get("fmsVer")?.as_text()?.to_string());
     found.server = result(log).and_then(|args| args.iter().find_map(version));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_pictures_in_other_bytes_make_a_remuxer() {
+        let frame = |payload: Vec<u8>| Frame { type_id: 9, timestamp: 0, payload: payload.into(), order: 0 };
+        let sent = [
+            frame(sample::avc_key(400, 1)),
+            frame(sample::avc_inter(401, 2)),
+            frame(sample::avc_inter(402, 3)),
+        ];
+        let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut payload = sent[1].payload.to_vec();
+            change(&mut payload);
+            frame(payload)
+        };
+        let stripped = changed(&|payload| {
+            let nal = slice(payload).unwrap().to_vec();
+            payload.truncate(NAL);
+            payload.extend(u32::try_from(nal.len()).unwrap().to_be_bytes());
+            payload.extend(nal);
+        });
+        let delayed = changed(&|payload| payload[4] = 80);
+        let damaged = |at: usize| changed(&move |payload| payload[at] ^= 1);
+        let [a, b, c] = sent.clone();
+        let table = [
+            ("nothing", vec![], None),
+            ("all", vec![a.clone(), b.clone(), c.clone()], Some("passthrough")),
+            ("one lost", vec![a.clone(), c.clone()], Some("passthrough")),
+            ("one twice", vec![a.clone(), a.clone(), b], Some("passthrough")),
+            ("its last byte is damaged", vec![a.clone(), damaged(400)], Some("passthrough")),
+            ("a byte before the picture is damaged", vec![a.clone(), damaged(20)], Some("passthrough")),
+            ("the picture alone", vec![a.clone(), stripped, c.clone()], Some("remux")),
+            ("another composition time", vec![a, delayed, c], Some("remux")),
+        ];
+        for (name, came, want) in table {
+            assert_eq!(how_relayed(&sent, &came), want, "{name}");
+        }
+    }
 }

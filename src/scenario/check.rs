@@ -407,11 +407,13 @@ impl Checker {
             ConditionKind::Count(from, to, pattern) => {
                 self.names.number(from);
                 self.names.number(to);
+                self.names.range(from, to);
                 self.in_scope(|names| names.pattern(pattern));
             }
             ConditionKind::Received(from, to) => {
                 self.names.number(from);
                 self.names.number(to);
+                self.names.range(from, to);
             }
             _ => {}
         }

@@ -15,7 +15,7 @@ use crate::net::conn::{Conn, Dial, Direction, Entry, Kept, Origin, Seen};
 use crate::wire::amf0::Value;
 use crate::wire::chunk::Limits;
 use crate::wire::message::{Message, UserControl, type_id};
-use crate::wire::session::{Config, Fields, Goal};
+use crate::wire::session::{Config, Fields, Goal, Refusal};
 
 /// What a case needs to know of its target.
 #[derive(Clone)]
@@ -328,7 +328,8 @@ impl<'a> Ground<'a> {
         self.board.watch(name, deadline, look).await
     }
 
-    /// Asks a connection whether it is in step; the place of the answer. Before connect a correct connect is the question.
+    /// Asks a connection whether it is in step; the place of the answer. Before connect a correct connect is the question, and that it is
+    /// refused by `_error` is an answer too.
     pub(super) async fn in_step(&self, name: &str, conn: &Conn, deadline: Instant) -> Option<u64> {
         if is_connected(conn) {
             return self.ask(name, conn, self.cx.sentinel, deadline).await;
@@ -336,7 +337,7 @@ impl<'a> Ground<'a> {
         conn.pursue(Goal::Connected);
         let is_answer = |entry: &Entry| match entry.seen {
             Seen::Reached(goal) => goal >= Goal::Connected,
-            Seen::Refused(_) => true,
+            Seen::Refused(refusal) => refusal == Refusal::Connect,
             _ => false,
         };
         self.answer(name, deadline, is_answer).await

@@ -79,9 +79,7 @@ impl Names {
 
     /// A mistake where this word stands next.
     pub(super) fn wrong_word(&mut self, word: &str, message: String) {
-        if !self.full() {
-            self.errors.push(Error::new(self.word_place(word), message));
-        }
+        self.wrong_at(self.word_place(word), message);
     }
 
     pub(super) fn unknown_word<'a>(
@@ -169,8 +167,32 @@ impl Names {
         }
     }
 
+    /// A number that goes into 32 bits or fewer, or counts something.
     pub(super) fn number(&mut self, expr: &Expr) {
         self.expr(expr);
+        if let Expr::Literal(Value::Number(n)) = expr
+            && !(n.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(n))
+        {
+            let pos =
+                self.place(|tok| matches!(tok, Tok::Num(other) if other.abs() == n.abs())).unwrap_or(self.at);
+            self.wrong_at(pos, format!("expected a whole number from 0 to {}, found {n}", u32::MAX));
+        }
+    }
+
+    /// From the lower to the higher.
+    pub(super) fn range(&mut self, low: &Expr, high: &Expr) {
+        if let (Expr::Literal(Value::Number(from)), Expr::Literal(Value::Number(to))) = (low, high)
+            && from > to
+        {
+            let pos = self.place(|tok| matches!(tok, Tok::Num(other) if other == from)).unwrap_or(self.at);
+            self.wrong_at(pos, format!("{from}..{to} holds no number; write the lower one first"));
+        }
+    }
+
+    fn wrong_at(&mut self, pos: Pos, message: String) {
+        if !self.full() {
+            self.errors.push(Error::new(pos, message));
+        }
     }
 
     pub(super) fn expr(&mut self, expr: &Expr) {
@@ -215,7 +237,8 @@ impl Names {
                 self.number(a);
                 self.number(b);
             }
-            Piece::Random(n) | Piece::F64(n) | Piece::Int { value: n, .. } => self.number(n),
+            Piece::Random(n) | Piece::Int { value: n, .. } => self.number(n),
+            Piece::F64(n) => self.expr(n),
             Piece::Amf0(values) => values.iter().for_each(|value| self.expr(value)),
             Piece::Wire(message, fields) => self.message(message, fields),
             Piece::Repeat(count, inner) => {
@@ -342,8 +365,10 @@ impl Names {
         match pat {
             Pat::Any => {}
             Pat::Var { name, plus, range } => {
-                for end in range.iter().flat_map(|(low, high)| [low, high]) {
-                    self.number(end);
+                if let Some((low, high)) = range {
+                    self.expr(low);
+                    self.expr(high);
+                    self.range(low, high);
                 }
                 if *plus != 0 || self.scope.contains_key(name) {
                     return self.use_name(name, None);
@@ -351,8 +376,9 @@ impl Names {
                 self.bind(name, Kind::Value);
             }
             Pat::Range(low, high) => {
-                self.number(low);
-                self.number(high);
+                self.expr(low);
+                self.expr(high);
+                self.range(low, high);
             }
             Pat::Is(expr) => self.expr(expr),
             Pat::Glob(text) => self.text(text),

@@ -37,7 +37,7 @@ pub async fn run(
     let deadline = Instant::now() + settings.max_time;
     let mut cx = context(settings, dial);
     let Ok(mut fingerprint) = timeout_at(deadline, calibrate(&cx)).await else {
-        return Err(format!("it was not known within {:?}", settings.max_time));
+        return Ok(Report::late(suite, settings, on_result));
     };
     if fingerprint.reach == "nothing" {
         return Err(fingerprint.refusal.unwrap_or_else(|| "not one byte came".into()));
@@ -89,6 +89,20 @@ async fn judge(
     let (mut outcomes, gone) = (runner.outcomes, runner.gone);
     outcomes.sort_by(|a, b| a.case.id.cmp(&b.case.id));
     Report { fingerprint, outcomes, out_of_time, gone }
+}
+
+impl Report {
+    /// The time for all was up before it was known what the target is like.
+    fn late(suite: &Suite, settings: &Settings, on_result: &mut (dyn FnMut(&Outcome) + Send)) -> Report {
+        let why = "not run: the time for all was up before calibration ended";
+        let outcomes: Vec<Outcome> = suite
+            .items
+            .iter()
+            .map(|item| item.outcome(settings, Verdict::Blocked, "not run", why.into()))
+            .inspect(|outcome| on_result(outcome))
+            .collect();
+        Report { fingerprint: Fingerprint::default(), outcomes, out_of_time: true, gone: None }
+    }
 }
 
 impl Context {
@@ -183,7 +197,7 @@ impl Runner<'_> {
         let told: BTreeSet<String> = self.outcomes.iter().map(|outcome| outcome.case.id.clone()).collect();
         let (verdict, branch, why) = match &self.gone {
             Some(why) => (Verdict::Blocked, "blocked", why.clone()),
-            None if late => (Verdict::Skip, "not run", "not run: the time for all was up".into()),
+            None if late => (Verdict::Blocked, "not run", "not run: the time for all was up".into()),
             None => (Verdict::Skip, "not run", "not run: one before it was found".into()),
         };
         for item in suite.items.iter().filter(|item| !told.contains(&item.id)) {
@@ -195,11 +209,6 @@ impl Runner<'_> {
     /// What can be said of a case before it runs.
     fn without_running(&self, item: &Item) -> Option<Outcome> {
         let say = |verdict, branch: &str, why| Some(item.outcome(self.settings, verdict, branch, why));
-        if let Some(need) = item.scenario.needs.iter().find(|need| !self.holds(need)) {
-            let branch = format!("needs {need}");
-            let why = format!("{branch}, which the target is not known to have");
-            return say(Verdict::Skip, &branch, why);
-        }
         if self.fingerprint.one_shot == Some(true) {
             return say(
                 Verdict::Skip,
@@ -218,7 +227,12 @@ impl Runner<'_> {
             );
             return say(Verdict::Blocked, "blocked", why);
         }
-        if reach >= Goal::Connected && self.fingerprint.sentinel.is_none() && item.asks_in_step() {
+        if let Some(need) = item.scenario.needs.iter().find(|need| !self.holds(need)) {
+            let branch = format!("needs {need}");
+            let why = format!("{branch}, which the target is not known to have");
+            return say(Verdict::Skip, &branch, why);
+        }
+        if self.fingerprint.sentinel.is_none() && item.asks_in_step() {
             let why = "no question is known that this target answers: whether it is in step cannot be told";
             return say(Verdict::Blocked, "blocked", why.into());
         }

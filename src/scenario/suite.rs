@@ -10,11 +10,12 @@ use std::time::Duration;
 use globset::{Glob, GlobMatcher};
 use include_dir::{Dir, include_dir};
 
-use super::ast::{Fact, Scenario, Step, StepKind};
+use super::ast::{self, Fact, Scenario, SendWhat, Step, StepKind};
 use super::check::{self, Known};
 use super::clauses::{Clauses, Level, Severity};
 use super::ground::goal_name;
 pub use super::runner::{probe, run, run_known};
+use crate::notation::error::nearest;
 use crate::record::{self, Fingerprint, Totals, Verdict};
 use crate::wire::session::Goal;
 
@@ -141,7 +142,7 @@ impl Report {
     /// As the record has it.
     pub fn test(&self) -> record::Test {
         let cases: Vec<record::Case> = self.outcomes.iter().map(|outcome| outcome.case.clone()).collect();
-        record::Test { totals: Totals::of(&cases), cases, gone: self.gone.clone() }
+        record::Test { totals: Totals::of(&cases), cases, unknown: Vec::new(), gone: self.gone.clone() }
     }
 }
 
@@ -162,7 +163,7 @@ pub(super) struct Item {
     pub case: usize,
     pub level: Level,
     pub severity: Severity,
-    /// How far its first connection must get for anything to be judged.
+    /// How far connections must get for it to be judged.
     pub goal: Goal,
 }
 
@@ -233,6 +234,12 @@ impl Suite {
             let built_in: Vec<_> =
                 built_in_files().into_iter().map(|(id, place, text)| (id, place, text.to_owned())).collect();
             let mut all = Suite::parse(&built_in, clauses)?;
+            if let Some(glob) = globs
+                .iter()
+                .find(|glob| !all.items.iter().any(|item| item.is_named(std::slice::from_ref(glob))))
+            {
+                return Err(no_such(glob.glob().glob(), &all));
+            }
             all.items.retain(|item| globs.is_empty() || item.is_named(&globs));
             suite.items.extend(all.items);
         }
@@ -241,9 +248,20 @@ impl Suite {
             (slow || !item.scenario.slow) && selection.severity.is_none_or(|least| item.severity >= least)
         });
         suite.items.sort_by(|a, b| a.id.cmp(&b.id));
+        // A file comes before what is built in under its name.
+        let twice = |pair: &&[Arc<Item>]| pair[0].id == pair[1].id && pair[1].selector.ends_with(".scn");
+        if let Some(pair) =
+            suite.items.windows(2).find(twice).filter(|pair| pair[0].selector != pair[1].selector)
+        {
+            return Err(format!(
+                "{} and {} are both '{}'; give one another name",
+                pair[0].selector, pair[1].selector, pair[0].id
+            ));
+        }
         suite.items.dedup_by(|a, b| a.id == b.id);
         if suite.items.is_empty() {
-            return Err(format!("no scenario is selected by -s {}", selection.patterns.join(" -s ")));
+            let left_out = "what -s names is left out by --severity, or is slow and needs --slow";
+            return Err(format!("no scenario is selected: {left_out}"));
         }
         Ok(suite)
     }
@@ -340,6 +358,20 @@ pub fn text_of(path: &Path) -> Result<String, String> {
     })
 }
 
+/// A pattern that names nothing, and what it may have meant.
+fn no_such(pattern: &str, suite: &Suite) -> String {
+    let ids = suite
+        .items
+        .iter()
+        .flat_map(|item| [&item.id, &item.scenario.id].into_iter().chain(&item.scenario.clauses));
+    match nearest(pattern, ids.map(String::as_str)) {
+        Some(near) => format!("no scenario is selected by -s {pattern}; did you mean '{near}'?"),
+        None => format!(
+            "no scenario is selected by -s {pattern}: neither an id nor a clause is like it (--list shows them)"
+        ),
+    }
+}
+
 /// Below a folder named `scenarios` the path, else the file's name.
 fn id_of(place: &str) -> String {
     let path = place.strip_suffix(".scn").unwrap_or(place);
@@ -354,8 +386,7 @@ impl Item {
         let clause = scenario.clauses.first().and_then(|id| clauses.get(id));
         let level = clause.map_or(Level::Must, |clause| clause.level);
         let severity = clause.map_or(Severity::Interop, |clause| clause.severity);
-        let goal =
-            scenario.steps.iter().map(first_goal).find(|goal| *goal > Goal::Open).unwrap_or(Goal::Open);
+        let goal = furthest(&scenario);
         let (scenario, source) = (Arc::new(scenario), Arc::from(text));
         let item = |case: usize| {
             let of = |stem: &str| match &scenario.cases[case].row {
@@ -421,13 +452,21 @@ impl Item {
     }
 }
 
-/// How far a step brings a connection.
-fn first_goal(step: &Step) -> Goal {
-    match &step.kind {
-        StepKind::Reach(reach) => reach.goal,
-        StepKind::Repeat { body, .. } | StepKind::Memory { body, .. } => {
-            body.iter().map(first_goal).find(|goal| *goal > Goal::Open).unwrap_or(Goal::Open)
-        }
-        _ => Goal::Open,
+/// How far a connection must get for what a scenario does to be judged.
+fn furthest(scenario: &Scenario) -> Goal {
+    let is_message = |send: &ast::Send| matches!(send.what, SendWhat::Message(..) | SendWhat::Chunk(_));
+    let mut goal = Goal::Open;
+    for step in &scenario.steps {
+        step.any(&mut |step| {
+            goal = goal.max(match &step.kind {
+                StepKind::Reach(reach) => reach.goal,
+                // Also a connect sent by hand: what comes behind it is judged.
+                StepKind::Send(send) if is_message(send) => Goal::Connected,
+                StepKind::Together(sends) if sends.iter().any(is_message) => Goal::Connected,
+                _ => Goal::Open,
+            });
+            false
+        });
     }
+    goal
 }

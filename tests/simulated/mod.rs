@@ -34,11 +34,11 @@ pub fn options(words: &[&str]) -> Options {
     options
 }
 
-/// Calibrates and runs.
-pub fn judge(suite: &Suite, options: Options) -> Report {
+/// Calibrates and runs; why not, where the server gives nothing to judge.
+pub fn judge(suite: &Suite, options: Options) -> Result<Report, String> {
     simulated(async {
         let peer = Arc::new(Peer::new(options));
-        run(suite, &Settings::default(), peer, &mut |_| {}).await.expect("reachable")
+        run(suite, &Settings::default(), peer, &mut |_| {}).await
     })
 }
 

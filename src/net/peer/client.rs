@@ -371,7 +371,8 @@ impl Client {
             Role::Metadata | Role::Data => Some(5),
             _ => None,
         };
-        let msid = Some(self.msid_on_wire(msid));
+        let msid = if self.faults().has(Fault::MediaOnStream1) { 1 } else { self.msid_on_wire(msid) };
+        let msid = Some(msid);
         let fields = Fields { timestamp: Some(frame.timestamp), msid, csid, fmt: None };
         self.session.send(&message, fields);
     }

@@ -259,7 +259,9 @@ fn publish(client: &mut Client, msid: u32, command: &Command) {
     client.tell(What::Publishes(name.clone()));
     client.streams.insert(msid, NetStream::Publishing { name });
     client.event(UserControl::StreamBegin(msid));
-    client.status(msid, "status", "NetStream.Publish.Start", &format!("{plain} is now published"));
+    if !client.faults().has(Fault::PublishUnanswered) {
+        client.status(msid, "status", "NetStream.Publish.Start", &format!("{plain} is now published"));
+    }
 }
 
 fn play(client: &mut Client, msid: u32, command: &Command) {

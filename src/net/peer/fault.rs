@@ -133,6 +133,7 @@ faults! {
     UnknownCallHangs = "unknown-call-hangs", "hangs at an unknown call";
     CallAnsweredWithoutId = "call-0-answered", "answers a call with transaction id 0";
     StatusOnStream0 = "status-on-stream-0", "sends onStatus on message stream 0";
+    PublishUnanswered = "publish-unanswered", "takes what is published and does not confirm publish";
     NoStreamBegin = "no-stream-begin", "sends no Stream Begin";
     NoStreamEof = "no-stream-eof", "sends no Stream EOF";
     // What players get.
@@ -144,6 +145,8 @@ faults! {
     RelaySwaps = "relay-swaps", "every seventh and eighth audio or video message change places";
     RelayDamages = "relay-damages", "the last byte of every seventh audio or video message is changed";
     RelayMixes = "relay-mixes", "players get the media of every stream";
+    MediaOnStream1 = "media-on-stream-1", "players get media on message stream 1, whichever plays";
+    RelayNothing = "relay-nothing", "no audio or video comes to players";
     RelayStops = "relay-stops", "nothing more comes to players after three messages";
     RelayLate = "relay-late", "players get every message 200 ms late";
     RelayStalls = "relay-stalls", "players get nothing for 2 s, once, from the fiftieth audio or video message on";

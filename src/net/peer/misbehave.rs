@@ -489,7 +489,11 @@ pub(super) fn relay(client: &mut Client, frame: Frame) -> Vec<Frame> {
     {
         return Vec::new();
     }
-    if client.wrong.stalled || (has(Fault::RelayStops) && count > 3) || (chosen && has(Fault::RelayDrops)) {
+    if client.wrong.stalled
+        || has(Fault::RelayNothing)
+        || (has(Fault::RelayStops) && count > 3)
+        || (chosen && has(Fault::RelayDrops))
+    {
         return Vec::new();
     }
     if has(Fault::AcksDemanded) && client.sent > 200_000 && !client.acked {
