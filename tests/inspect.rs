@@ -139,13 +139,13 @@ fn departures_are_notes_with_clauses_and_strict_finds_them() {
     let fresh = notes.iter().find(|n| n["note"] == "fresh-csid-fmt").expect("the note");
     assert_eq!(
         (&fresh["clause"], &fresh["direction"], &fresh["offset"]),
-        (&"rtmp/5.3.1.2.1/1".into(), &"c2s".into(), &3073.into())
+        (&"rtmp/5.3.1.2.1/3".into(), &"c2s".into(), &3073.into())
     );
     assert!(notes.iter().any(|n| n["note"] == "control-place"), "{notes:?}");
     let out = inspect(&[&path.to_string_lossy(), "--strict"]);
     assert_eq!(out.status.code(), Some(1));
     assert!(
-        stdout(&out).contains("note: c2s at 3073 fresh-csid-fmt [rtmp/5.3.1.2.1/1]:"),
+        stdout(&out).contains("note: c2s at 3073 fresh-csid-fmt [rtmp/5.3.1.2.1/3 MUST]:"),
         "{}",
         stdout(&out)
     );
@@ -158,7 +158,7 @@ fn handshakes_are_linted() {
     let out = inspect(&[&copied, "--strict", "--messages"]);
     assert_eq!(out.status.code(), Some(1));
     let text = stdout(&out);
-    assert!(text.contains("  note: s2c at 1 s1-copy [rtmp/5.2.3/2]: "), "{text}");
+    assert!(text.contains("  note: s2c at 1 s1-copy [rtmp/5.2.3/2 SHOULD]: "), "{text}");
     assert!(text.contains("0 < # note s1-copy csid=0 value=0xe29a5 at 1 (rtmp/5.2.3/2)\n"), "{text}");
     // A signed handshake, whose C2 and S2 repeat nothing.
     let mut all = with_aggregates();
@@ -173,12 +173,13 @@ fn handshakes_are_linted() {
             .map(|n| format!("{} {}", n["note"].as_str().unwrap_or_default(), n["clause"]))
             .collect::<Vec<_>>()
     };
-    let chunk = r#"fresh-csid-fmt "rtmp/5.3.1.2.1/1""#;
+    let chunk = r#"fresh-csid-fmt "rtmp/5.3.1.2.1/3""#;
+    let id = r#"stream-command-id "rtmp/7.2.2/11""#;
     let early = r#"c2-early "rtmp/5.2.1/6""#;
-    assert_eq!(sums(&all), [chunk, early], "the packets are in no order of time");
+    assert_eq!(sums(&all), [chunk, id, early], "the client's packets stand before all of the server's");
     // One bit of C1, in its digest or in what the digest is over: neither C1 nor the answer to it is signed then.
     all[2].payload[9] ^= 1;
-    assert_eq!(sums(&all), [chunk, r#"c1-word "rtmp/5.2.3/5""#, early, r#"s2-echo "rtmp/5.2.4/2""#]);
+    assert_eq!(sums(&all), [chunk, id, r#"c1-word "rtmp/5.2.3/5""#, early, r#"s2-echo "rtmp/5.2.4/2""#]);
 }
 
 #[test]
@@ -186,7 +187,7 @@ fn strict_finds_holes_and_damage_and_nothing_else() {
     let status = |args: &[&str]| inspect(args).status.code();
     let cut = shipped("loc-snaplen96-ffmpeg-publish.pcap");
     assert_eq!((status(&[&cut]), status(&[&cut, "--strict"])), (Some(0), Some(1)));
-    let good = shipped("loc-ffmpeg-publish.pcapng");
+    let good = shipped("loc-rtmpdump-live-play-server.bin");
     assert_eq!(status(&[&good, "--strict"]), Some(0), "{}", stdout(&inspect(&[&good])));
     let folder = tempfile::tempdir().expect("a folder");
     let whole = std::fs::read(shipped("loc-rtmpe-attempt-rtmpdump.pcapng")).expect("a capture");

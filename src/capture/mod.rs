@@ -5,6 +5,7 @@
 
 pub mod anonymise;
 pub mod frame;
+mod lint;
 mod media;
 pub mod pcap;
 pub mod replay;

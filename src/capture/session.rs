@@ -1,5 +1,6 @@
 //! RTMP sessions out of streams: both directions read as far as they are whole, and summed up.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,6 +9,7 @@ use bstr::{BStr, ByteSlice};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::lint::{At, Content, Found, Lint};
 use super::media::Media;
 use super::secrets::{Place, Secrets};
 use super::shake::Shake;
@@ -17,7 +19,7 @@ use crate::record::spool::Spool;
 use crate::wire::amf0::Value;
 use crate::wire::chunk::{ChunkReader, Limits, MessageHeader, Quirks, ReadEvent};
 use crate::wire::handshake::{BLOCK_LEN, Block, Version};
-use crate::wire::message::{Command, Message, type_id};
+use crate::wire::message::{Command, Message};
 use crate::wire::note::{Note, NoteKind};
 use crate::wire::time::Time;
 
@@ -40,8 +42,8 @@ pub trait Watch {
     /// session is certain with its first 1537 bytes.
     fn heard(&mut self, of: &Connection, direction: Direction, time: Time, what: Heard<'_>);
 
-    /// A session ended, and this is its sum.
-    fn ended(&mut self, session: &inspect::Session) {
+    /// A session ended, and this is its sum, before it is kept.
+    fn ended(&mut self, session: &mut inspect::Session) {
         let _ = session;
     }
 }
@@ -114,6 +116,8 @@ impl Budget {
 pub struct State {
     sides: [Side; 2],
     shake: Shake,
+    // Only of what speaks RTMP.
+    lint: Option<Box<Lint>>,
     said: Said,
     secrets: Secrets,
 }
@@ -198,18 +202,21 @@ impl<'w> Sessions<'w> {
             let other = self.other(raw.state, &raw.connection);
             self.add_other(&inspect::Other { key: key(), what: "shorter than a handshake".into(), ..other });
         } else {
-            let session = self.session(raw.state, &raw.connection);
+            let mut session = self.session(raw.state, &raw.connection);
+            session.notes.iter_mut().for_each(|note| note.time_us = None);
             let (client, server) = Default::default();
-            self.add_session(&inspect::Session { key: key(), client, server, ..session });
+            self.add_session(inspect::Session { key: key(), client, server, ..session });
         }
     }
 
     /// Reads bytes of a direction that begins as RTMP does.
     fn read(&mut self, state: &mut State, of: &Connection, direction: Direction, time: Time, bytes: &[u8]) {
-        let State { sides, shake, said, secrets } = state;
+        let State { sides, shake, lint, said, secrets } = state;
         let side = &mut sides[direction as usize];
         let at = side.bytes;
         let Some(rtmp) = &mut side.rtmp else { return };
+        let lint = lint.get_or_insert_default();
+        lint.bytes(direction, time, at + bytes.len() as u64);
         rtmp.sha256.update(bytes);
         let mut rest = bytes;
         if rtmp.phase < Phase::Chunks {
@@ -230,26 +237,29 @@ impl<'w> Sessions<'w> {
             let mut left = rest;
             let event = rtmp.reader.read(&mut left);
             rest = &rest[rest.len() - left.len()..];
-            let offset = at + (bytes.len() - rest.len()) as u64;
+            let end = at + (bytes.len() - rest.len()) as u64;
             match event {
                 Ok(Some(ReadEvent::Message(header, payload))) => {
                     self.watch.heard(of, direction, time, Heard::Message(header, payload));
+                    *rtmp.messages.entry(header.type_id).or_default() += 1;
+                    rtmp.media.message(header.type_id, header.timestamp, payload);
+                    let content = Content::of(header.type_id, payload);
+                    let at = At { direction, time, offset: rtmp.reader.chunk_offset(), end, header };
+                    lint.message(&at, &content);
                     let sums = Sums {
-                        messages: &mut rtmp.messages,
                         chunk_sizes: &mut rtmp.chunk_sizes,
                         commands: &mut rtmp.commands,
-                        media: &mut rtmp.media,
-                        notes: &mut rtmp.notes,
                         budget: &mut self.budget,
                         said: (direction == Direction::C2s).then_some(&mut *said),
                         secrets: (!self.show_secrets).then_some(&mut *secrets),
-                        direction,
                     };
-                    sums.message(header, payload, offset);
+                    sums.message(content);
                 }
+                // rtmp 5.4.1: such a size is allowed.
+                Ok(Some(ReadEvent::Note(note))) if note.kind == NoteKind::ChunkSizeLarge => {}
                 Ok(Some(ReadEvent::Note(note))) => {
                     self.watch.heard(of, direction, time, Heard::Note(note));
-                    add_note(&mut rtmp.notes, direction, &note);
+                    add_note(&mut rtmp.notes, Found::new(direction, time, note), of.first);
                 }
                 Ok(Some(ReadEvent::Chunk(_))) => {}
                 Ok(None) => break,
@@ -258,6 +268,7 @@ impl<'w> Sessions<'w> {
                     self.watch.heard(of, direction, time, Heard::Broken(&text));
                     rtmp.notes.push(remark(direction, "undecodable", e.offset, text));
                     rtmp.phase = Phase::Lost;
+                    lint.lost(direction);
                 }
             }
         }
@@ -272,17 +283,27 @@ impl<'w> Sessions<'w> {
                 format!("more than {MAX_UNFINISHED} bytes of unfinished messages"),
             ));
             self.lose(rtmp);
+            lint.lost(direction);
         }
-        if state.shake.is_whole() {
-            self.lint_handshake(state, of, time);
+        if shake.is_whole() {
+            lint.shaken(shake.departures());
         }
+        let found = lint.take();
+        self.note_down(state, of, found);
     }
 
-    fn lint_handshake(&mut self, state: &mut State, of: &Connection, time: Time) {
-        for (direction, note) in state.shake.departures() {
-            self.watch.heard(of, direction, time, Heard::Note(note));
-            if let Some(rtmp) = &mut state.sides[direction as usize].rtmp {
-                add_note(&mut rtmp.notes, direction, &note);
+    fn note_down(&mut self, state: &mut State, of: &Connection, found: Vec<Found>) {
+        let State { sides, secrets, .. } = state;
+        for mut found in found {
+            self.watch.heard(of, found.direction, found.time, Heard::Note(found.note));
+            if !self.show_secrets
+                && let Some(masked) =
+                    found.seen.as_ref().and_then(|s| secrets.text(BStr::new(s), Place::Name))
+            {
+                found.seen = Some(masked.to_string());
+            }
+            if let Some(rtmp) = &mut sides[found.direction as usize].rtmp {
+                add_note(&mut rtmp.notes, found, of.first);
             }
         }
     }
@@ -297,7 +318,12 @@ impl<'w> Sessions<'w> {
 
     /// Sums a session up.
     fn session(&mut self, mut state: State, of: &Connection) -> inspect::Session {
-        self.lint_handshake(&mut state, of, of.last);
+        if let Some(lint) = &mut state.lint {
+            lint.shaken(state.shake.departures());
+            lint.end(of.fin, of.disordered || of.began != [true; 2]);
+            let found = lint.take();
+            self.note_down(&mut state, of, found);
+        }
         let url = state.said.url(of, (!self.show_secrets).then_some(&mut state.secrets));
         let mut s = inspect::Session {
             stream: of.number,
@@ -323,14 +349,14 @@ impl<'w> Sessions<'w> {
             self.add_side(&mut s, std::mem::take(&mut state.sides[direction as usize]), direction);
         }
         if let Some((direction, offset)) = of.first_conflict {
-            let text = "bytes that came again differ from the first copy".into();
+            let text = "bytes that came again differ from the first copy";
             s.notes.push(inspect::Note {
                 count: of.conflicts,
                 ..remark(direction, "tcp-conflict", offset, text)
             });
         }
         if of.implausible > 0 {
-            let text = "segments too far ahead to belong to the connection".into();
+            let text = "segments too far ahead to belong to the connection";
             s.notes.push(inspect::Note {
                 count: of.implausible,
                 ..remark(Direction::C2s, "tcp-implausible", 0, text)
@@ -340,9 +366,9 @@ impl<'w> Sessions<'w> {
         s
     }
 
-    fn add_session(&mut self, s: &inspect::Session) {
-        self.watch.ended(s);
-        let kept = self.budget.keep(&mut self.sessions, s.stream, s);
+    fn add_session(&mut self, mut s: inspect::Session) {
+        self.watch.ended(&mut s);
+        let kept = self.budget.keep(&mut self.sessions, s.stream, &s);
         self.failed = self.failed.take().or(kept.err());
     }
 
@@ -435,6 +461,7 @@ impl Handler for Sessions<'_> {
         if let Some(mut rtmp) = side.rtmp.take() {
             self.lose(&mut rtmp);
             side.rtmp = Some(rtmp);
+            state.lint.iter_mut().for_each(|lint| lint.lost(hole.direction));
             self.watch.heard(of, hole.direction, time, Heard::Hole(hole));
         }
     }
@@ -447,7 +474,7 @@ impl Handler for Sessions<'_> {
                 self.budget.push(&mut server.holes, || hole);
             }
             let session = self.session(state, &of);
-            return self.add_session(&session);
+            return self.add_session(session);
         }
         let other = self.other(state, &of);
         self.add_other(&other);
@@ -504,31 +531,22 @@ impl Rtmp {
 
 /// Where a message is counted.
 struct Sums<'a> {
-    messages: &'a mut BTreeMap<u8, u64>,
     chunk_sizes: &'a mut Vec<u32>,
     commands: &'a mut Vec<String>,
-    media: &'a mut Media,
-    notes: &'a mut Vec<inspect::Note>,
     budget: &'a mut Budget,
     said: Option<&'a mut Said>,
     secrets: Option<&'a mut Secrets>,
-    direction: Direction,
 }
 
 impl Sums<'_> {
-    fn message(self, header: MessageHeader, payload: &[u8], offset: u64) {
-        *self.messages.entry(header.type_id).or_default() += 1;
-        self.media.message(header.type_id, header.timestamp, payload);
-        if matches!(header.type_id, type_id::AUDIO | type_id::VIDEO) {
-            return;
-        }
-        match Message::decode(header.type_id, payload) {
-            Ok(Message::SetChunkSize(size)) => self.budget.push(self.chunk_sizes, || size),
-            Ok(Message::Data(_, values)) => {
+    fn message(self, content: Content) {
+        match content {
+            Content::Message(Message::SetChunkSize(size)) => self.budget.push(self.chunk_sizes, || size),
+            Content::Message(Message::Data(_, values)) => {
                 let name = values.first().and_then(Value::as_text).unwrap_or_default();
                 self.budget.push(self.commands, || format!("[{}]", short(name)));
             }
-            Ok(Message::Command(command)) => {
+            Content::Message(Message::Command(command)) => {
                 if let Some(said) = self.said {
                     said.hear(&command);
                 }
@@ -539,15 +557,7 @@ impl Sums<'_> {
                 let Message::Command(command) = message else { return };
                 self.budget.push(self.commands, || label(&command));
             }
-            Ok(_) => {}
-            Err(_) => {
-                let value = u64::from(header.type_id);
-                add_note(
-                    self.notes,
-                    self.direction,
-                    &Note { kind: NoteKind::Payload, offset, csid: header.csid, value },
-                );
-            }
+            _ => {}
         }
     }
 }
@@ -613,27 +623,37 @@ fn label(command: &Command) -> String {
     }
 }
 
-fn add_note(notes: &mut Vec<inspect::Note>, direction: Direction, note: &Note) {
-    if let Some(known) = notes.iter_mut().find(|n| n.note == note.kind.name()) {
-        known.count += 1;
+/// `began`: when the session's first packet came.
+fn add_note(notes: &mut Vec<inspect::Note>, found: Found, began: Time) {
+    let Note { kind, offset, value, .. } = found.note;
+    if let Some(known) = notes.iter_mut().find(|n| n.note == kind.name()) {
+        known.count += found.count;
         return;
     }
+    let client = found.direction == Direction::C2s;
     notes.push(inspect::Note {
-        clause: Some(note.kind.clause().into()),
-        value: note.value,
-        ..remark(direction, note.kind.name(), note.offset, note.kind.text().into())
+        clause: Some(if client { kind.client_clause() } else { kind.clause() }.into()),
+        time_us: Some(found.time.since(began).as_micros() as u64),
+        value,
+        seen: found.seen,
+        count: found.count,
+        ..remark(found.direction, kind.name(), offset, kind.text())
     });
 }
 
-fn remark(direction: Direction, note: &str, offset: u64, text: String) -> inspect::Note {
+fn remark(
+    direction: Direction,
+    note: &'static str,
+    offset: u64,
+    text: impl Into<Cow<'static, str>>,
+) -> inspect::Note {
     inspect::Note {
         direction: direction.name().into(),
         note: note.into(),
-        clause: None,
         offset,
-        value: 0,
         count: 1,
-        text,
+        text: text.into(),
+        ..inspect::Note::default()
     }
 }
 
@@ -718,6 +738,7 @@ impl Raw {
             conflicts: 0,
             first_conflict: None,
             implausible: 0,
+            disordered: false,
         };
         let direction = if first_command(first).is_none_or(|name| name == "connect") {
             Direction::C2s

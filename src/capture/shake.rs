@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::lint::Found;
 use super::stream::Direction;
 use crate::wire::handshake::{BLOCK_LEN, Block, Signer};
 use crate::wire::note::{Note, NoteKind};
@@ -59,14 +60,23 @@ impl Shake {
         !self.told && self.sides.iter().all(|side| side.answer.is_some())
     }
 
-    /// What departs, by direction, from what is there; once.
-    pub fn departures(&mut self) -> Vec<(Direction, Note)> {
+    /// What departs from what is there, each with the time of its piece; once.
+    pub fn departures(&mut self) -> Vec<Found> {
         let mut notes = Vec::new();
         if std::mem::replace(&mut self.told, true) {
             return notes;
         }
         let [client, server] = std::mem::take(&mut self.sides);
-        let mut say = |from, kind, offset, value| notes.push((from, Note { kind, offset, csid: 0, value }));
+        let times = [client.times(), server.times()];
+        let mut say = |from, kind, offset, value| {
+            let [hello, answer, data] = times[from as usize];
+            let time = match offset {
+                0 | HELLO => hello,
+                ANSWER => answer,
+                _ => data,
+            };
+            notes.push(Found::new(from, time, Note { kind, offset, csid: 0, value }));
+        };
         // rtmp 5.2.2: the server answers with the version that both will speak.
         if let Some(version) = server.version.filter(|v| client.version.is_some_and(|c| c != *v)) {
             say(Direction::S2c, NoteKind::ServerVersion, 0, u64::from(version));
@@ -128,6 +138,14 @@ impl Shake {
             say(Direction::S2c, NoteKind::ServerEarly, DATA, us);
         }
         notes
+    }
+}
+
+impl Side {
+    /// When the hello was there, the answer, and data; the version comes with the hello.
+    fn times(&self) -> [Time; 3] {
+        let of = |piece: &Option<(Time, Block)>| piece.as_ref().map(|(time, _)| *time).unwrap_or_default();
+        [of(&self.hello), of(&self.answer), self.data.unwrap_or_default()]
     }
 }
 
@@ -198,8 +216,9 @@ mod tests {
             assert!(shake.is_whole());
             let notes = shake.departures();
             assert!(!shake.is_whole() && shake.departures().is_empty(), "told once");
-            let told =
-                notes.iter().map(|(from, n)| format!("{from} {} {} {}", n.kind.name(), n.offset, n.value));
+            let told = notes.iter().map(|f| {
+                format!("{} {} {} {}", f.direction, f.note.kind.name(), f.note.offset, f.note.value)
+            });
             told.collect::<Vec<_>>().join("; ")
         }
     }
@@ -250,7 +269,7 @@ mod tests {
         let mut shake = Shake::default();
         shake.version(Direction::C2s, 3);
         shake.hello(Direction::C2s, Time::ZERO, &Block::new(1, 7, b"x"));
-        let kinds: Vec<_> = shake.departures().iter().map(|(_, n)| n.kind).collect();
+        let kinds: Vec<_> = shake.departures().iter().map(|f| f.note.kind).collect();
         assert_eq!(kinds, [NoteKind::ClientWord]);
         let mut pieces = Pieces::plain();
         pieces.at = [0; 6];

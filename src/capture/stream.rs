@@ -130,6 +130,9 @@ pub struct Connection {
     pub first_conflict: Option<(Direction, u64)>,
     /// Segments too far ahead to belong to the connection.
     pub implausible: u64,
+    /// A segment acknowledged bytes that stand behind it in the file, or nowhere: what one direction says before the other in the
+    /// file, it need not have said before.
+    pub disordered: bool,
 }
 
 impl Connection {
@@ -290,6 +293,7 @@ impl<S: Default> Flow<S> {
             conflicts: 0,
             first_conflict: None,
             implausible: 0,
+            disordered: false,
         };
         Flow { connection, client: None, sides: Default::default(), state: S::default() }
     }
@@ -334,11 +338,15 @@ impl<S: Default> Flow<S> {
         self.connection.rst |= s.rst;
         let first = s.seq.wrapping_add(u32::from(s.syn));
         if s.syn {
+            self.connection.disordered |= self.sides[side].spoken_of;
             self.client.get_or_insert(if s.ack.is_some() { 1 - side } else { side });
             self.begin(side, first, handler, held);
             if let Some(ack) = s.ack {
                 self.begin(1 - side, ack, handler, held);
             }
+        }
+        if let Some(ack) = s.ack.filter(|_| !s.rst) {
+            self.connection.disordered |= self.sides[1 - side].is_ahead(ack);
         }
         if let Some(ack) = s.ack {
             self.sides[1 - side].acked(ack);
@@ -509,6 +517,8 @@ struct Half {
     fin: Option<u32>,
     /// The highest place that the peer acknowledged.
     acked: u64,
+    /// The peer acknowledged something before the start was known.
+    spoken_of: bool,
     history: Vec<u8>,
 }
 
@@ -523,6 +533,15 @@ impl Half {
         if self.base.is_some() {
             self.acked = self.acked.max(u64::try_from(self.place(ack)).unwrap_or(0));
         }
+    }
+
+    /// Whether an acknowledgement speaks of bytes that did not come yet; FIN counts as one.
+    fn is_ahead(&mut self, ack: u32) -> bool {
+        self.spoken_of |= self.base.is_none();
+        let waits = self.pending.last_key_value().map(|(start, (_, bytes))| start + bytes.len() as u64);
+        let cut = self.cuts.last_key_value().map(|(_, (end, _))| *end);
+        let seen = self.next.max(waits.unwrap_or(0)).max(cut.unwrap_or(0)) + u64::from(self.fin.is_some());
+        self.base.is_some() && self.place(ack) > seen as i64
     }
 
     fn wait(&mut self, seq: u32, s: &Segment<'_>) -> usize {

@@ -17,9 +17,10 @@ use crate::capture::secrets::{self, Secrets};
 use crate::capture::session::{Heard, Watch};
 use crate::capture::stream::{Connection, Direction};
 use crate::notation;
-use crate::record::inspect::{Session, Spooled};
+use crate::record::inspect::{Note, Session, Spooled};
 use crate::record::{Outcome, Record};
 use crate::report;
+use crate::scenario::clauses::Clauses;
 use crate::wire::chunk::MessageHeader;
 use crate::wire::flv;
 use crate::wire::message::{Message, type_id};
@@ -109,6 +110,12 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
         anonymise(&args.capture, to).map_err(|e| of_file(&e))?;
     }
     missing.map_or(Ok(exit), |what| Err(of_file(&what)))
+}
+
+/// How binding the row is that a note cites.
+fn say_level(note: &mut Note) {
+    let row = note.clause.as_ref().and_then(|clause| Clauses::built_in().get(clause));
+    note.level = row.map(|row| row.level.name().into());
 }
 
 /// Whether there is a note, a hole or damage.
@@ -214,7 +221,12 @@ impl<'a> Listener<'a> {
                 format!("{}2 time={} time2={}", side(direction), block.time(), block.second_word())
             }
             Heard::Message(header, payload) => self.message(of, header, payload, &mut bytes),
-            Heard::Note(note) => format!("# {note}"),
+            Heard::Note(note) => {
+                let client = direction == Direction::C2s;
+                let clause = if client { note.kind.client_clause() } else { note.kind.clause() };
+                let (name, value, offset) = (note.kind.name(), note.value, note.offset);
+                format!("# note {name} csid={} value={value:#x} at {offset} ({clause})", note.csid)
+            }
             Heard::Hole(hole) => {
                 format!("# hole of {} bytes at {} ({})", hole.bytes, hole.offset, hole.cause.name())
             }
@@ -283,7 +295,8 @@ impl Watch for Listener<'_> {
         }
     }
 
-    fn ended(&mut self, session: &Session) {
+    fn ended(&mut self, session: &mut Session) {
+        session.notes.iter_mut().for_each(say_level);
         self.secrets.retain(|(number, _)| *number != session.stream);
     }
 }

@@ -1,5 +1,6 @@
 //! What `inspect` found in a capture.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 
@@ -170,21 +171,30 @@ pub struct Hole {
 /// Something odd, in one entry however often it was seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Note {
-    /// `c2s` or `s2c`.
-    pub direction: String,
+    /// `c2s` or `s2c`: whose bytes are odd.
+    pub direction: Cow<'static, str>,
     /// Its name.
-    pub note: String,
+    pub note: Cow<'static, str>,
     /// The row of the specification it departs from; absent where it is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clause: Option<String>,
-    /// Where it was seen first, from the first byte of the direction.
+    pub clause: Option<Cow<'static, str>>,
+    /// How binding that row is: `MUST`, `SHOULD`, `MAY`, `implied` (follows from the text) or `defacto` (what peers do though no text says so).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<Cow<'static, str>>,
+    /// Where it was seen first, from the first byte of the direction. Of what is missing: where it could have stood first.
     pub offset: u64,
+    /// When that was, in microseconds from the session's first packet; absent where the capture has no times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_us: Option<u64>,
     /// The value that shows it, at the first place.
     pub value: u64,
+    /// The text that shows it, at the first place, where it is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
     /// How often it was seen.
     pub count: u64,
     /// A sentence.
-    pub text: String,
+    pub text: Cow<'static, str>,
 }
 
 /// A connection that is no RTMP session.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::io;
 
-use crate::record::inspect::{Both, Media, Session, Spooled, Track};
+use crate::record::inspect::{Both, Media, Note, Session, Spooled, Track};
 
 /// The whole result; `file` is its name.
 ///
@@ -87,18 +87,26 @@ fn session(t: &mut String, s: &Session) {
         let bytes: u64 = more.iter().map(|h| h.bytes).sum();
         let _ = writeln!(t, "  and {}, {bytes} bytes", count(more.len() as u64, "more hole"));
     }
-    for n in &s.notes {
-        let clause = n.clause.as_ref().map(|c| format!(" [{c}]")).unwrap_or_default();
-        let (place, value) = (format!("{} at {}", n.direction, n.offset), n.value);
-        let _ = writeln!(
-            t,
-            "  note: {} {}{clause}: {} (value {value:#x}, {})",
-            place,
-            n.note,
-            plain(&n.text),
-            count(n.count, "time")
-        );
-    }
+    s.notes.iter().for_each(|n| note(t, n));
+}
+
+fn note(t: &mut String, n: &Note) {
+    let level = n.level.as_ref().map(|level| format!(" {level}")).unwrap_or_default();
+    let clause = n.clause.as_ref().map(|clause| format!(" [{clause}{level}]")).unwrap_or_default();
+    let seen = n.seen.as_ref().map(|seen| format!("seen \"{}\", ", plain(seen))).unwrap_or_default();
+    // Some are read as numbers, some as bytes.
+    let value = if n.value < 10 { n.value.to_string() } else { format!("{0} = {0:#x}", n.value) };
+    let first = n.time_us.map(|us| format!(", first at {}.{:06} s", us / 1_000_000, us % 1_000_000));
+    let _ = writeln!(
+        t,
+        "  note: {} at {} {}{clause}: {} ({seen}value {value}, {}{})",
+        n.direction,
+        n.offset,
+        n.note,
+        plain(&n.text),
+        count(n.count, "time"),
+        first.unwrap_or_default()
+    );
 }
 
 fn media(t: &mut String, m: &Media) {

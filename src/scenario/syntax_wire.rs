@@ -229,9 +229,9 @@ impl Parser<'_> {
     fn note(&mut self) -> Result<PatternKind> {
         let pos = self.pos();
         let name = self.word("the name of a note")?;
-        match NoteKind::ALL.iter().find(|kind| kind.name() == name) {
+        match NoteKind::READER.iter().find(|kind| kind.name() == name) {
             Some(kind) => Ok(PatternKind::Note(*kind)),
-            None => Err(Error::unknown(pos, "note", &name, NoteKind::ALL.iter().map(|kind| kind.name()))),
+            None => Err(Error::unknown(pos, "note", &name, NoteKind::READER.iter().map(|kind| kind.name()))),
         }
     }
 

@@ -143,6 +143,11 @@ impl ChunkReader {
         self.chunk_size
     }
 
+    /// The offset of the chunk that was read last: behind a message, of the one that completed it.
+    pub fn chunk_offset(&self) -> u64 {
+        self.chunk_offset
+    }
+
     /// Payload bytes held of unfinished messages.
     pub fn held_bytes(&self) -> usize {
         let coming = self.current.filter(|&i| !self.streams[i].skimmed).map_or(0, |_| self.left as usize);
