@@ -148,10 +148,10 @@ pub struct Fingerprint {
     /// Why it gets no further.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
-    /// Where the target closes a client that did nothing wrong and only waits: goals (`handshaken`, `connected`, `created`, `publishing`,
-    /// `playing`). What is sent there judges nothing, since it would be closed anyway.
+    /// Where the target closes a client that did nothing wrong and only waits, or sends it what cannot be read: goals (`handshaken`,
+    /// `connected`, `created`, `publishing`, `playing`). What is sent there judges nothing, since it would end anyway.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub closes: Vec<String>,
+    pub ends: Vec<String>,
     /// What answers a plain C1: `plain`, `plain, S1 is a copy of C1`, `digest schema N`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handshake: Option<String>,

@@ -370,7 +370,7 @@ fn what_did_not_run_is_told() {
         (Settings { jobs: 1, fail_fast: true, ..Settings::default() }, ["fail", "skip", "skip"]),
         (
             Settings { jobs: 1, max_time: Duration::from_secs(10), ..Settings::default() },
-            ["fail", "skip", "skip"],
+            ["fail", "blocked", "blocked"],
         ),
         (Settings::default(), ["fail", "pass", "pass"]),
     ];

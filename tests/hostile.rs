@@ -479,18 +479,17 @@ fn where_everybody_is_closed_nothing_is_judged() {
     ];
     for (command, at, blocked) in table {
         let report = judge(Bad::ClosesBehind(command)).0.expect("reachable");
-        assert_eq!(report.fingerprint.closes, [at]);
+        assert_eq!(report.fingerprint.ends, [at]);
         for outcome in &report.outcomes {
             let case = &outcome.case;
-            let told = case.verdict == Verdict::Blocked
-                && case.why.contains("closes whoever")
-                && case.why.contains(at);
+            let told =
+                case.verdict == Verdict::Blocked && case.why.contains("only waits") && case.why.contains(at);
             assert_eq!(told, blocked.contains(&&case.id[..]), "{command}: {case:?}");
         }
     }
     for bad in [Bad::ClosesAfter(1), Bad::ClosesAfter(2), Bad::RefusesConnect] {
         let report = judge(bad).0.expect("reachable");
-        assert!(report.fingerprint.closes.is_empty(), "{bad:?}: a close that answers is a refusal");
+        assert!(report.fingerprint.ends.is_empty(), "{bad:?}: a close that answers is a refusal");
     }
 }
 

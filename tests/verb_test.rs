@@ -147,7 +147,7 @@ fn what_cannot_run_says_place_and_expectation() {
         let text = "scenario \"x\"\nclause rtmp/4/1\nreach connected\nin step\n";
         fs::write(twice.join(folder).join("scenarios/x.scn"), text).unwrap();
     }
-    let table: [(&[&str], &str); 12] = [
+    let table: [(&[&str], &str); 15] = [
         (&["http://host/live"], "the scheme is neither rtmp nor rtmps; expected rtmp[s]://host[:port]/app"),
         (
             &["-s", scenario.to_str().unwrap()],
@@ -159,6 +159,9 @@ fn what_cannot_run_says_place_and_expectation() {
             "type-3-after-type-9; did you mean 'chunk/type-3-after-type-",
         ),
         (&["-s", CASE, "--severity", "security"], "is left out by --severity"),
+        (&["-s", "handshake"], "did you mean 'handshake/*'?"),
+        (&["-s", CASE, "--pid", "999999999"], "no such process"),
+        (&["--profile", "relay=x"], "expected relay=passthrough or relay=remux"),
         (&["-s", twice.to_str().unwrap()], "are both 'x'"),
         (&["-s", CASE, "--write-expect", "/nonexistent/x"], "/nonexistent/x: No such file"),
         (&["-o", "xml"], "unknown format 'xml'; expected text, json, junit or pcapng:DIR"),

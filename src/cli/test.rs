@@ -118,6 +118,9 @@ pub fn run(args: &TestArgs) -> Result<Exit, Failure> {
     if args.list {
         return list(&suite, &outputs);
     }
+    if let Some(pid) = args.pid.filter(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        return Err(Failure::usage(format!("--pid {pid}: no such process")));
+    }
     args.write_expect.iter().try_for_each(|file| output::prepare(file)).map_err(Failure::usage)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -359,6 +362,9 @@ impl Run<'_> {
         let found =
             died || !self.unknown.is_empty() || cases.iter().any(|c| c.finding(self.args.strict).is_some());
         let ran = cases.iter().any(|c| c.verdict != record::Verdict::Skip);
+        if let (false, Some(first)) = (ran, cases.first()) {
+            super::complain(&format!("every case was skipped, nothing was judged: {}", first.why));
+        }
         let outcome = if found { record::Outcome::Found } else { record::Outcome::Clean };
         self.write(&self.record(outcome, Some(print), cases), &outcomes)?;
         Ok(match (ran, found) {

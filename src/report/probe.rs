@@ -20,8 +20,8 @@ pub fn screen(record: &Record) -> String {
     if print.refusal.is_some() {
         row("refusal", print.refusal.clone());
     }
-    if !print.closes.is_empty() {
-        row("closes by itself", Some(print.closes.join(", ")));
+    if !print.ends.is_empty() {
+        row("ends sessions", Some(format!("of whoever is {}", print.ends.join(" or "))));
     }
     row("server", print.server.clone());
     row("handshake", print.handshake.clone());

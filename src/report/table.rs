@@ -90,8 +90,10 @@ fn finding(out: &mut String, case: &Case, look: Look) {
     for note in &case.notes {
         let _ = writeln!(out, "  note      {note}");
     }
-    let earlier = case.trace.len().saturating_sub(TRACE);
-    let (earlier, last) = case.trace.split_at(earlier);
+    // Whether the target lives is asked on connections of their own: no part of what led there, unless it is the finding.
+    let is_shown = |line: &&TraceLine| !line.conn.starts_with("alive-") || case.why.contains("not alive");
+    let shown: Vec<&TraceLine> = case.trace.iter().filter(is_shown).collect();
+    let (earlier, last) = shown.split_at(shown.len().saturating_sub(TRACE));
     let written = earlier.iter().filter(|line| line.is_write());
     let more = earlier.len() - written.clone().count();
     if more > 0 {

@@ -95,8 +95,8 @@ impl Probe<'_> {
     async fn all(&self, found: &mut Fingerprint) {
         found.reach = "nothing".into();
         let publisher = self.first(found).await;
-        if self.was_closed("main") {
-            found.closes.extend(self.closes("idle", Goal::Publishing).await);
+        if self.was_ended("main") {
+            found.ends.extend(self.ends("idle", Goal::Publishing).await);
         }
         let Some(publisher) = publisher else { return };
         if found.publish == Some(true) {
@@ -123,8 +123,8 @@ impl Probe<'_> {
         found.one_shot = Some(!played.connected && signed.is_none() && missing.is_none() && amf3.is_none());
         found.play =
             played.frames.as_ref().map(|frames| !frames.is_empty()).or(played.refused.then_some(false));
-        if found.closes.is_empty() && self.was_closed("play") {
-            found.closes.extend(self.closes("idle-play", Goal::Playing).await);
+        if found.ends.is_empty() && self.was_ended("play") {
+            found.ends.extend(self.ends("idle-play", Goal::Playing).await);
         }
         found.relay = played.relay;
         found.notes.extend(played.notes);
@@ -196,18 +196,16 @@ impl Probe<'_> {
         Some(conn)
     }
 
-    fn was_closed(&self, name: &str) -> bool {
-        let is_end = |entry: &Entry| matches!(entry.seen, Seen::Closed(_));
+    fn was_ended(&self, name: &str) -> bool {
         self.board().conn(name).is_some_and(|conn| conn.log(|log| log.iter().any(is_end)))
     }
 
-    /// At which goal on the way to `last` the target closes a client that asks for nothing more and waits. A close that answers the next
+    /// At which goal on the way to `last` the target ends a client that asks for nothing more and waits. An end that answers the next
     /// question is a refusal, and none of these.
-    async fn closes(&self, name: &str, last: Goal) -> Option<String> {
+    async fn ends(&self, name: &str, last: Goal) -> Option<String> {
         let conn = self.ground.open(name, self.config(|c| c.name.push_str("-idle"))).await.ok()?;
         for goal in [Goal::Handshaken, Goal::Connected, Goal::Created, last] {
             self.ground.pursue(name, &conn, goal).await.ok()?;
-            let is_end = |entry: &Entry| matches!(entry.seen, Seen::Closed(_));
             if self.ground.answer(name, self.by(TimeKind::Quiet), is_end).await.is_some() {
                 return Some(goal_name(goal).to_owned());
             }
@@ -408,6 +406,11 @@ impl Probe<'_> {
         let is_ack = |entry: &Entry| matches!(&entry.seen, Seen::Message(h, _) if h.type_id == type_id::ACKNOWLEDGEMENT);
         found.acks = Some(self.ground.answer("main", self.by(TimeKind::Quiet), is_ack).await.is_some());
     }
+}
+
+/// The target closed, or sent what cannot be read.
+fn is_end(entry: &Entry) -> bool {
+    matches!(entry.seen, Seen::Closed(_) | Seen::Broken(_))
 }
 
 #[derive(Default)]

@@ -15,23 +15,24 @@ use crate::wire::amf0::Value;
 /// How often `repeat` may run.
 pub const MAX_REPEAT: u32 = 1_000_000;
 
-/// Facts about a target, and whether they take a value.
-const FACTS: [(&str, bool); 14] = [
-    ("publish", false),
-    ("play", false),
-    ("ping", false),
-    ("acks", false),
-    ("amf3", false),
-    ("ertmp", false),
-    ("signed", false),
-    ("relay", true),
-    ("streams", true),
-    ("taken", true),
-    ("missing", true),
-    ("pid", false),
-    ("vod", false),
-    ("one-shot", false),
+/// Facts about a target, and the values that they take.
+const FACTS: [(&str, &[&str]); 14] = [
+    ("publish", &[]),
+    ("play", &[]),
+    ("ping", &[]),
+    ("acks", &[]),
+    ("amf3", &[]),
+    ("ertmp", &[]),
+    ("signed", &[]),
+    ("relay", &["passthrough", "remux"]),
+    ("streams", &["many", "one"]),
+    ("taken", &["refuse", "close", "takeover", "silent"]),
+    ("missing", &["wait", "refuse", "close"]),
+    ("pid", &[]),
+    ("vod", &[]),
+    ("one-shot", &[]),
 ];
+
 impl FromStr for Fact {
     type Err = String;
 
@@ -42,7 +43,7 @@ impl FromStr for Fact {
             None => (text, None),
         };
         let names = FACTS.iter().map(|(name, _)| *name);
-        let Some((_, has_value)) = FACTS.iter().find(|(known, _)| *known == name) else {
+        let Some((_, values)) = FACTS.iter().find(|(known, _)| *known == name) else {
             let near = nearest(name, names.clone()).map(|near| format!("; did you mean '{near}'?"));
             let all: Vec<_> = names.collect();
             return Err(format!(
@@ -52,9 +53,11 @@ impl FromStr for Fact {
             ));
         };
         match value {
-            None if *has_value => Err(format!("'{name}' needs a value: {name}=…")),
-            Some(value) if !has_value && !["yes", "no"].contains(&value.as_str()) => {
+            Some(value) if values.is_empty() && !["yes", "no"].contains(&value.as_str()) => {
                 Err(format!("'{name}' is yes or no"))
+            }
+            value if !values.is_empty() && !value.iter().any(|value| values.contains(&value.as_str())) => {
+                Err(format!("expected {name}={}", values.join(&format!(" or {name}="))))
             }
             value => Ok(Fact { name: name.to_owned(), value }),
         }
@@ -157,11 +160,14 @@ impl Checker {
         for fact in &scenario.needs {
             match FACTS.iter().find(|(name, _)| *name == fact.name) {
                 None => self.names.unknown_word("fact", &fact.name, FACTS.iter().map(|(name, _)| *name)),
-                Some((name, true)) if fact.value.is_none() => {
-                    self.names.wrong_word(name, format!("'{name}' needs a value: {name}=…"));
-                }
-                Some((name, false)) if fact.value.is_some() => {
+                Some((name, [])) if fact.value.is_some() => {
                     self.names.wrong_word(name, format!("'{name}' takes no value"));
+                }
+                Some((name, values @ [_, ..]))
+                    if !fact.value.iter().any(|v| values.contains(&v.as_str())) =>
+                {
+                    let expected = format!("expected {name}={}", values.join(&format!(" or {name}=")));
+                    self.names.wrong_word(name, expected);
                 }
                 Some(_) => {}
             }

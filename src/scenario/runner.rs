@@ -221,9 +221,9 @@ impl Runner<'_> {
             let why = self.fingerprint.refusal.clone().unwrap_or_default();
             return say(Verdict::Blocked, "blocked", format!("calibration came no further: {why}"));
         }
-        if let Some(at) = item.is_closed_at(&self.fingerprint.closes) {
+        if let Some(at) = item.is_ended_at(&self.fingerprint.ends) {
             let why = format!(
-                "calibration: the target closes whoever is {at} and only waits; what is sent there judges nothing"
+                "calibration: whoever is {at} and only waits is closed, or gets what cannot be read; what is sent there judges nothing"
             );
             return say(Verdict::Blocked, "blocked", why);
         }

@@ -364,6 +364,9 @@ fn no_such(pattern: &str, suite: &Suite) -> String {
         .items
         .iter()
         .flat_map(|item| [&item.id, &item.scenario.id].into_iter().chain(&item.scenario.clauses));
+    if suite.items.iter().any(|item| item.id.starts_with(&format!("{pattern}/"))) {
+        return format!("no scenario is selected by -s {pattern}; did you mean '{pattern}/*'?");
+    }
     match nearest(pattern, ids.map(String::as_str)) {
         Some(near) => format!("no scenario is selected by -s {pattern}; did you mean '{near}'?"),
         None => format!(
@@ -413,8 +416,8 @@ impl Item {
         self.scenario.steps.iter().any(Step::asks_in_step)
     }
 
-    /// Of these goals, at which the target closes whoever waits, the first that a connection of this case is brought to or past.
-    pub fn is_closed_at<'a>(&self, closes: &'a [String]) -> Option<&'a String> {
+    /// Of these goals, at which the target ends the session of whoever waits, the first that a connection of this case is brought to or past.
+    pub fn is_ended_at<'a>(&self, ends: &'a [String]) -> Option<&'a String> {
         use Goal::{Connected, Created, Handshaken, Playing, Publishing};
         // A player never publishes on its way.
         let passes = |reach: Goal, at: &str| {
@@ -429,7 +432,7 @@ impl Item {
                 step.any(&mut |step| matches!(&step.kind, StepKind::Reach(reach) if passes(reach.goal, at)))
             })
         };
-        closes.iter().find(|at| comes(at))
+        ends.iter().find(|at| comes(at))
     }
 
     pub fn outcome(&self, settings: &Settings, verdict: Verdict, branch: &str, why: String) -> Outcome {
