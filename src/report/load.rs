@@ -281,29 +281,30 @@ pub fn second(row: &Interval, lost: u64, failed: u64) -> String {
 
 /// The seconds as lines of comma-separated values.
 pub fn csv(record: &Record) -> String {
+    lines(record.load.as_ref().map_or(&[], |load| &load.intervals))
+}
+
+fn lines(rows: &[Interval]) -> String {
     let mut out =
-        "start_ms,sessions_up,attempted,failed,frames_sent,frames_received,bytes_sent,bytes_received,\
-                   oldest_outstanding_us,cpu_pct,machine_pct,limited"
+        "start_ms,sessions_up,attempted,failed,frames_sent,frames_received,frames_missing,bytes_sent,\
+                   bytes_received,oldest_outstanding_us,cpu_pct,machine_pct,limited"
             .to_owned();
     for name in ORDER {
         let _ = write!(out, ",{name}_p50_us,{name}_p99_us,{name}_max_us");
     }
     out.push('\n');
-    for row in record.load.iter().flat_map(|load| &load.intervals) {
-        line(&mut out, row);
-    }
+    rows.iter().for_each(|row| line(&mut out, row));
     out
 }
 
 fn line(out: &mut String, row: &Interval) {
     let percent = |p: Option<f64>| p.map(|p| format!("{p:.1}")).unwrap_or_default();
-    let Interval {
-        start_ms, sessions_up, attempted, failed, sent, received, bytes_sent, bytes_received, ..
-    } = row;
+    let Interval { start_ms, sessions_up, attempted, failed, sent, received, missing, .. } = row;
+    let Interval { bytes_sent, bytes_received, .. } = row;
     let oldest = row.oldest_outstanding_us.map(|us| us.to_string()).unwrap_or_default();
     let _ = write!(
         out,
-        "{start_ms},{sessions_up},{attempted},{failed},{sent},{received},{bytes_sent},{bytes_received},{oldest},{},{},{}",
+        "{start_ms},{sessions_up},{attempted},{failed},{sent},{received},{missing},{bytes_sent},{bytes_received},{oldest},{},{},{}",
         percent(row.cpu_pct),
         percent(row.machine_pct),
         row.limited
@@ -329,6 +330,8 @@ fn bits(per_second: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::record::load::{Brief, FindStep};
 
@@ -342,6 +345,27 @@ mod tests {
         let want = "10 s (generator-limited): 12 up, 0 lost, 0 failed, frame p50 1.5 p99 42.0 ms, \
                     the oldest outstanding frame is 2.3 s late, 1.00 Mbit/s out, 10.00 Mbit/s in";
         assert_eq!(second(&row, 0, 0), want);
+    }
+
+    #[test]
+    fn what_a_second_holds_is_a_column() {
+        let row = Interval {
+            missing: 7,
+            oldest_outstanding_us: Some(8),
+            cpu_pct: Some(9.0),
+            machine_pct: Some(10.0),
+            ..Interval::default()
+        };
+        let fields = serde_json::to_value(&row).expect("JSON");
+        let text = lines(&[row]);
+        let [head, line] = [0, 1].map(|i| text.lines().nth(i).expect("a line").split(','));
+        let columns: BTreeMap<_, _> = head.zip(line).collect();
+        for (name, value) in fields.as_object().expect("fields").iter().filter(|(name, _)| *name != "latency")
+        {
+            let column = columns.get(&**name).or(columns.get(&*format!("frames_{name}")));
+            let column = column.unwrap_or_else(|| panic!("{name} is in none of {:?}", columns.keys()));
+            assert_eq!(*column, value.to_string(), "{name}");
+        }
     }
 
     #[test]
