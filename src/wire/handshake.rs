@@ -70,8 +70,8 @@ impl Block {
         bytes[..4].copy_from_slice(&time.to_be_bytes());
         bytes[4..8].copy_from_slice(&second_word.to_be_bytes());
         if !random.is_empty() {
-            for (to, from) in bytes[8..].iter_mut().zip(random.iter().cycle()) {
-                *to = *from;
+            for part in bytes[8..].chunks_mut(random.len()) {
+                part.copy_from_slice(&random[..part.len()]);
             }
         }
         Block(bytes)

@@ -498,7 +498,7 @@ impl Core {
             && (HELLO_END..HANDSHAKE_LEN).contains(&self.shaken)
         {
             let mut c2 = s1.echo(read_at);
-            if let Some((_, digest)) = s1.digest(Signer::Server).filter(|_| self.config.digest.is_some()) {
+            if let Some((_, digest)) = self.config.digest.and_then(|_| s1.digest(Signer::Server)) {
                 c2.sign_answer(Signer::Client, &digest);
             }
             self.shake(&c2.0[(self.shaken - HELLO_END) as usize..]);
