@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::time::ClockId;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tokio::task::{JoinSet, LocalSet, spawn_local, yield_now};
 use tokio::time::{Instant, sleep_until};
 
 use super::media::Kind;
@@ -24,6 +24,8 @@ use crate::wire::chunk::MessageHeader;
 
 /// Bytes of the one buffer that all its sessions read into.
 const BUFFER: usize = 64 << 10;
+/// Sessions that are begun at a time, before those that are there have their turn.
+const BEGUN: usize = 8;
 /// How often it looks after itself.
 const LOOK: Duration = Duration::from_millis(100);
 /// A step of the clocks against each other above which kernel stamps are not believed until the next look, in nanoseconds.
@@ -117,7 +119,11 @@ pub async fn drive(run: Arc<Run>, jobs: Vec<Job>, reports: UnboundedSender<Repor
 async fn work(shard: &Rc<Shard>, jobs: Vec<Job>) {
     let run = &shard.run;
     let mut sessions = JoinSet::new();
-    for job in jobs {
+    for (i, job) in jobs.into_iter().enumerate() {
+        if i.is_multiple_of(BEGUN) {
+            // Where we are late those that are on their way come first: the target is to have work while we begin more.
+            yield_now().await;
+        }
         let begin = run.clock.at(job.begin);
         loop {
             let now = run.clock.now();
