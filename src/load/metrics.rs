@@ -60,7 +60,7 @@ pub fn text(total: &Stats, row: &Interval, dialect: Dialect) -> String {
         ("frames_duplicated", "Frames received again.", c.duplicated),
         ("frames_reordered", "Frames received behind a later one.", c.reordered),
         ("frames_corrupt", "Frames received with other bytes than were sent.", c.corrupt),
-        ("frames_foreign", "Frames of streams that are not ours.", c.foreign),
+        ("frames_foreign", "Frames of streams or runs that are not ours.", c.foreign),
         ("sent_bytes", "Bytes written.", c.bytes_sent),
         ("received_bytes", "Bytes read.", c.bytes_received),
     ];

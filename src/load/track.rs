@@ -68,6 +68,13 @@ impl Receiver {
             Some(last) => stats.record_ns(Metric::Gap, last, at),
             None => stats.record_ns(Metric::FirstFrame, self.asked_ns, at),
         }
+        let found = self.publisher.and_then(|_| run.media.find(kind, payload, &mut self.near[kind as usize]));
+        let found = found.filter(|_| coded);
+        if found.is_some_and(|found| found.stamp.run != run.id) {
+            // What the target kept of an earlier run.
+            stats.counts.foreign += 1;
+            return;
+        }
         if let Some(last) = self.timestamps[kind as usize].replace(timestamp)
             && (timestamp.wrapping_sub(last) as i32) < 0
         {
@@ -83,7 +90,6 @@ impl Receiver {
             stats.counts.foreign += 1;
             return;
         };
-        let found = run.media.find(kind, payload, &mut self.near[kind as usize]).filter(|_| coded);
         match found.filter(|found| run.sent_that(publisher, kind, &found.stamp, at)) {
             Some(found) => self.stamped(run, stats, came, publisher, found),
             None if run.media.has_unmarked(kind) => self.unstamped(run, stats, came, publisher, payload),
@@ -309,8 +315,35 @@ impl Track {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
     use super::*;
+    use crate::load::link::Way;
+    use crate::load::media::{Media, Shape, Stamp};
+    use crate::load::plan::Plan;
     use Arrival::{Again, Late, Next};
+
+    #[test]
+    fn what_was_kept_of_another_run_is_foreign_and_not_corrupt() {
+        let media = Arc::new(Media::new(Shape::new(1_000_000, 30, 30)).expect("enough"));
+        let target = "rtmp://127.0.0.1/live".parse().expect("a target");
+        let way = Way::Tcp(([127, 0, 0, 1], 1).into());
+        let (run, _) = Run::lay_out(Plan { publishers: 1, ..Plan::default() }, media, &target, way, 1);
+        let began = run.clock.origin_ns;
+        run.slots[0].began_ns.store(began, Ordering::Release);
+        let (mut receiver, mut stats) = (Receiver::new(Some(0), began), Stats::default());
+        for (id, damaged) in [(run.id ^ 1, false), (run.id ^ 1, true), (run.id, false), (run.id, true)] {
+            let stamp = Stamp { run: id, publisher: 0, seq: 0, planned_ns: began, late_us: 0 };
+            let mut payload = run.media.frame(Kind::Video, 0).expect("a frame").stamped(&stamp).to_vec();
+            *payload.last_mut().expect("bytes") ^= u8::from(damaged);
+            receiver.take(&run, &mut stats, Came { at: began, kind: Kind::Video, timestamp: 0 }, &payload);
+        }
+        let counts = stats.counts;
+        assert_eq!((counts.received, counts.foreign, counts.corrupt, counts.duplicated), (4, 2, 1, 1));
+        // Only what is ours tells that video came.
+        assert_eq!((counts.joined, counts.joined_at_key), (1, 1));
+    }
 
     #[test]
     fn arrivals_are_told_apart() {

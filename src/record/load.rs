@@ -215,7 +215,7 @@ pub struct Frames {
     pub corrupt: u64,
     /// Planned before the player's `play`.
     pub join_burst: u64,
-    /// Without a stamp of ours, on streams that are not ours.
+    /// On streams that are not ours, or with the stamp of another run: what the target kept of it.
     pub foreign: u64,
 }
 

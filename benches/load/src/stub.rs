@@ -528,10 +528,10 @@ fn brief(histogram: &Histogram<u64>) -> serde_json::Value {
     })
 }
 
-/// What the tool writes into each frame: behind its name six numbers of seven bits a byte, the planned instant, a check sum.
+/// What the tool writes into each frame: behind its name four numbers of seven bits a byte, the planned instant, a check sum.
 const NAME: &[u8] = b"rtmp-bench stamp";
 const LATE_US: usize = 31;
-const PLANNED_NS: usize = 41;
+const PLANNED_NS: usize = 36;
 
 impl Stamp {
     fn find(payload: &[u8]) -> Option<Stamp> {

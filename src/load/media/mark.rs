@@ -177,7 +177,7 @@ mod tests {
         let hevc_header = [&[0x90][..], b"hvc1", &[0; 21], &[0xFD, 0]].concat();
         let hevc = |nals: &[u8]| [&[0xA3][..], b"hvc1", nals].concat();
         let av1 = |obus: &[u8]| [&[0xA1][..], b"av01", obus].concat();
-        let sei = vec![0, 0, 0, 60, 6, 5, 56];
+        let sei = vec![0, 0, 0, 55, 6, 5, 51];
         let obu = AV1_LEAD.to_vec();
         let none = &[][..];
         type Row<'a> = (&'a str, &'a [u8], u8, Vec<u8>, Option<(usize, Vec<u8>)>);
@@ -208,7 +208,7 @@ mod tests {
                 &hevc_header,
                 9,
                 hevc(&[0, 3, 35 << 1, 1, 0x50, 0, 3, 2, 3, 9]),
-                Some((10, vec![0, 61, 78, 3, 5, 56])),
+                Some((10, vec![0, 56, 78, 3, 5, 51])),
             ),
             ("tracks", &hevc_header, 9, [&[0xA6, 0x01][..], b"hvc1", &[0, 0, 3, 2, 3, 9]].concat(), None),
             ("sequence header OBU", none, 9, av1(&[0x0A, 1, 0, 0x32, 1, 0]), Some((8, obu.clone()))),

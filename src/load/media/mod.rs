@@ -19,7 +19,7 @@ mod stamp;
 pub use content::Likeness;
 pub use file::Error as FileError;
 pub use generate::{Shape, TooLittle};
-pub use stamp::{Found, Stamp};
+pub use stamp::Stamp;
 
 /// Audio or video: each has sequence numbers of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +58,15 @@ impl Kind {
             _ => None,
         }
     }
+}
+
+/// What a payload says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The stamp.
+    pub stamp: Stamp,
+    /// Whether all other bytes are as they were sent.
+    pub intact: bool,
 }
 
 /// Frames of both kinds, over and over.
@@ -123,10 +132,12 @@ impl Media {
 
     /// The stamp in a payload, if there is a whole one, and whether all around it is as it was sent. `near` is where the one before stood; it is moved.
     pub fn find(&self, kind: Kind, payload: &[u8], near: &mut usize) -> Option<Found> {
-        let (found, at) = Stamp::find(payload, near)?;
-        let before = &self.frame(kind, found.stamp.seq).filter(|frame| frame.marked)?.before;
-        // What a server put in is its own affair.
-        Some(Found { intact: found.intact && (before.len() != at || payload.starts_with(before)), ..found })
+        let (stamp, at) = Stamp::find(payload, near)?;
+        let (before, after) = (&payload[..at], &payload[at + Stamp::LEN..]);
+        let sent = self.frame(kind, stamp.seq).filter(|frame| frame.marked);
+        // What a server put in before it is its own affair.
+        let intact = |sent: &Frame| after == sent.after && (at != sent.before.len() || before == sent.before);
+        Some(Found { stamp, intact: sent.is_some_and(intact) })
     }
 
     /// Whether there are frames of this kind that have no stamp.
@@ -272,20 +283,18 @@ impl Track {
 pub struct Frame {
     before: Bytes,
     after: Bytes,
-    /// Of what is behind the stamp.
-    crc: u32,
     marked: bool,
 }
 
 impl Frame {
     /// With a stamp between.
     fn marked(before: Bytes, after: Bytes) -> Frame {
-        Frame { crc: crc32fast::hash(&after), before, after, marked: true }
+        Frame { before, after, marked: true }
     }
 
     /// Without one.
     fn plain(payload: Bytes) -> Frame {
-        Frame { crc: 0, before: payload, after: Bytes::new(), marked: false }
+        Frame { before: payload, after: Bytes::new(), marked: false }
     }
 
     /// What stands before the stamp: all, where there is none.
@@ -295,7 +304,7 @@ impl Frame {
 
     /// The stamp's bytes, where one belongs between.
     pub fn stamp(&self, stamp: &Stamp) -> Option<[u8; Stamp::LEN]> {
-        self.marked.then(|| stamp.encode(self.crc))
+        self.marked.then(|| stamp.encode())
     }
 
     /// What stands behind it.

@@ -17,18 +17,9 @@ pub struct Stamp {
     pub late_us: u32,
 }
 
-/// What a payload says of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
-    /// The stamp.
-    pub stamp: Stamp,
-    /// Whether all other bytes are as they were sent.
-    pub intact: bool,
-}
-
 /// The UUID of SEI user data and what begins the data stream element.
 const UUID: [u8; 16] = *b"rtmp-bench stamp";
-/// h264 7.3.2.3: the NAL length, an SEI unit, user data unregistered, 60 bytes. One byte of trailing bits ends the unit.
+/// h264 7.3.2.3: the NAL length, an SEI unit, user data unregistered, 55 bytes. One byte of trailing bits ends the unit.
 pub(super) const VIDEO_LEAD: [u8; 7] = [0, 0, 0, Stamp::LEN as u8 + 4, 0x06, 0x05, Stamp::LEN as u8];
 /// iso14496-3 4.4.2.7: a data stream element, tag 0, byte-aligned; its count.
 pub(super) const AUDIO_LEAD: [u8; 2] = [0x81, Stamp::LEN as u8];
@@ -36,10 +27,10 @@ pub(super) const AUDIO_LEAD: [u8; 2] = [0x81, Stamp::LEN as u8];
 const SEARCHED: usize = 512;
 
 impl Stamp {
-    /// Bytes: the UUID, six numbers of five bytes and one of ten, seven bits each.
-    pub const LEN: usize = 16 + 6 * 5 + 10;
+    /// Bytes: the UUID, four numbers of five bytes, one of ten and a check sum of five, seven bits each.
+    pub const LEN: usize = 16 + 4 * 5 + 10 + 5;
 
-    pub(super) fn encode(&self, crc: u32) -> [u8; Stamp::LEN] {
+    pub(super) fn encode(&self) -> [u8; Stamp::LEN] {
         let mut out = [0; Stamp::LEN];
         out[..16].copy_from_slice(&UUID);
         let mut at = 16;
@@ -51,15 +42,14 @@ impl Stamp {
         put(u64::from(self.publisher), 5);
         put(u64::from(self.seq), 5);
         put(u64::from(self.late_us), 5);
-        put(u64::from(crc), 5);
         put(self.planned_ns, 10);
         let own = crc32fast::hash(&out[..Stamp::LEN - 5]);
         put7(&mut out[Stamp::LEN - 5..], u64::from(own));
         out
     }
 
-    /// The stamp in a payload, if there is a whole one, and where; whether all behind it is intact. `near` is where the one before stood; it is moved.
-    pub(super) fn find(payload: &[u8], near: &mut usize) -> Option<(Found, usize)> {
+    /// The stamp in a payload, if there is a whole one, and where. `near` is where the one before stood; it is moved.
+    pub(super) fn find(payload: &[u8], near: &mut usize) -> Option<(Stamp, usize)> {
         let at = match payload.get(*near..).filter(|rest| rest.starts_with(&UUID)) {
             Some(_) => *near,
             None => payload[..payload.len().min(SEARCHED)].find(UUID)?,
@@ -76,11 +66,9 @@ impl Stamp {
             publisher: short(21)?,
             seq: short(26)?,
             late_us: short(31)?,
-            planned_ns: get(41, 10)?,
+            planned_ns: get(36, 10)?,
         };
-        let tail = &payload[at + Stamp::LEN..];
-        let intact = short(36)? == crc32fast::hash(tail);
-        Some((Found { stamp, intact }, at))
+        Some((stamp, at))
     }
 }
 
