@@ -3,9 +3,10 @@
 mod capture_gen;
 
 use std::io::{Cursor, Write};
+use std::ops::Range;
 
 use capture_gen::{ACK, Packet, SYN, pcap_frames};
-use rtmp_bench::capture::frame::Unwrapper;
+use rtmp_bench::capture::frame::{Header, Headers, Unwrapper};
 use rtmp_bench::capture::pcap::{Error, Reader, Source, source};
 
 fn reader(bytes: Vec<u8>) -> Result<Reader, Error> {
@@ -15,11 +16,19 @@ fn reader(bytes: Vec<u8>) -> Result<Reader, Error> {
     })
 }
 
+struct Seen(Vec<(Header, Range<usize>)>);
+
+impl Headers for Seen {
+    fn header(&mut self, header: Header, at: Range<usize>) {
+        self.0.push((header, at));
+    }
+}
+
 /// Time in microseconds, payload and length on the wire.
-type Seen = (u64, Vec<u8>, usize);
+type Part = (u64, Vec<u8>, usize);
 
 /// Each segment, and why the file could not be read further.
-fn segments(bytes: Vec<u8>) -> (Vec<Seen>, Reader, Option<Error>) {
+fn segments(bytes: Vec<u8>) -> (Vec<Part>, Reader, Option<Error>) {
     let mut reader = reader(bytes).expect("a capture");
     let mut unwrapper = Unwrapper::default();
     let mut found = Vec::new();
@@ -43,7 +52,33 @@ fn two() -> [Packet; 2] {
 
 fn payloads(link: u32, wrap: impl Fn(Vec<u8>) -> Vec<u8>) -> Vec<Vec<u8>> {
     let frames: Vec<_> = two().iter().map(|p| wrap(p.ipv4())).collect();
-    segments(pcap_frames(link, frames.iter().map(|f| (&f[..], f.len())))).0.into_iter().map(|s| s.1).collect()
+    let file = pcap_frames(link, frames.iter().map(|f| (&f[..], f.len())));
+    is_anonymised_alike(&file);
+    segments(file).0.into_iter().map(|s| s.1).collect()
+}
+
+/// Anonymised, each packet is as long, from as far, at the same nanosecond and behind the same headers; no address and no payload is left.
+fn is_anonymised_alike(file: &[u8]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("any");
+    std::fs::write(&path, file).expect("written");
+    let mut shared = Vec::new();
+    rtmp_bench::capture::anonymise::anonymise(&path, &mut shared).expect("anonymised");
+    let read = |file: &[u8]| {
+        let mut reader = reader(file.to_vec()).expect("a capture");
+        let (mut unwrapper, mut all) = (Unwrapper::default(), Vec::new());
+        while let Some(packet) = reader.packet().expect("a packet") {
+            let (mut headers, p) = (Seen(Vec::new()), packet);
+            let segment = unwrapper.segment_and_headers(packet, &mut headers);
+            let tcp = segment.map(|s| (s.seq, s.ack, s.len, s.payload.len(), s.from.port(), s.to.port()));
+            all.push((p.time, p.nanos, p.link, p.interface, p.data.len(), p.wire_len, headers.0, tcp));
+        }
+        (all, reader.facts().format, reader.facts().dropped)
+    };
+    assert_eq!(read(file), read(&shared));
+    for secret in [&b"ello"[..], &[3, 3, 3, 3], &[2, 2, 2, 2], &[9; 6], b"comment"] {
+        assert!(!shared.windows(secret.len()).any(|w| w == secret), "{secret:02x?} is still there");
+    }
 }
 
 fn before(head: &[u8]) -> impl Fn(Vec<u8>) -> Vec<u8> {
@@ -54,15 +89,15 @@ const BOTH: [&[u8]; 2] = [b"", b"hello, world"];
 
 #[test]
 fn link_layers() {
-    let mac = [0u8; 12];
+    let mac = [9u8; 12];
     let ethernet = |tail: &[u8]| [&mac[..], tail].concat();
     for (name, link, head) in [
         ("Ethernet", 1, ethernet(&[8, 0])),
         ("802.1Q", 1, ethernet(&[0x81, 0, 0x20, 100, 8, 0])),
         ("QinQ", 1, ethernet(&[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2, 8, 0])),
         ("QinQ of before 802.1ad", 1, ethernet(&[0x91, 0, 0, 1, 0x92, 0, 0, 2, 8, 0])),
-        ("Linux cooked v1", 113, [&[0; 14][..], &[8, 0]].concat()),
-        ("Linux cooked v2", 276, [&[8, 0][..], &[0; 18]].concat()),
+        ("Linux cooked v1", 113, [&[0, 0, 0, 1, 0, 6][..], &[9; 6], &[0, 0, 8, 0]].concat()),
+        ("Linux cooked v2", 276, [&[8, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 6][..], &[9; 6], &[0; 2]].concat()),
         ("NULL, little endian", 0, vec![2, 0, 0, 0]),
         ("NULL, big endian", 0, vec![0, 0, 0, 2]),
         ("LOOP", 108, vec![0, 0, 0, 2]),
@@ -91,6 +126,35 @@ fn link_layers() {
 }
 
 #[test]
+fn other_protocols_are_anonymised_to_their_headers() {
+    let ethernet = |kind: [u8; 2], body: &[u8]| [&[9; 12][..], &kind, body].concat();
+    let ip = |protocol: u8, body: &[u8]| {
+        let len = ((20 + body.len()) as u16).to_be_bytes();
+        let head = [0x45, 0, len[0], len[1], 0, 1, 0, 0, 64, protocol, 0, 0, 3, 3, 3, 3, 2, 2, 2, 2];
+        ethernet([8, 0], &[&head[..], body].concat())
+    };
+    let arp =
+        [&[0, 1, 8, 0, 6, 4, 0, 1][..], &[9; 6], &[3, 3, 3, 3], &[9; 6], &[2, 2, 2, 2], b"hello"].concat();
+    let options =
+        [&[0, 80, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x80, 16, 1, 1, 0, 0, 0, 0][..], &[254, 8], b"hello", &[0]];
+    let tcp = [&options.concat()[..], &[1, 3, 3, 7], b"hello"].concat();
+    let six = ipv6(0, &[&[6, 0, 5, 2, b'h', b'e', b'l', b'l'][..], &tcp].concat());
+    let frames = [
+        ethernet([8, 6], &arp),
+        ip(17, b"\0\x35\0\x35\0\x0d\x11\x11hello"),
+        ip(1, b"\x08\0\x11\x11hello"),
+        ip(50, b"hello"),
+        ip(6, &tcp),
+        ethernet([0x86, 0xdd], &six),
+        ethernet([0x88, 0xcc], b"hello"),
+    ];
+    for len in 0..=frames[5].len() {
+        let cut = frames.iter().map(|f| (&f[..f.len().min(len)], f.len()));
+        is_anonymised_alike(&pcap_frames(1, cut));
+    }
+}
+
+#[test]
 fn padding_of_short_frames_is_no_payload() {
     assert_eq!(payloads(101, |ip| [&ip[..], &[0; 6]].concat()), BOTH);
 }
@@ -100,7 +164,7 @@ fn tunnels() {
     let udp = |port: u16, inner: &[u8]| {
         let mut p = vec![0x45, 0];
         p.extend(((28 + inner.len()) as u16).to_be_bytes());
-        p.extend([0, 1, 0, 0, 64, 17, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]);
+        p.extend([0, 1, 0, 0, 64, 17, 0, 0, 3, 3, 3, 3, 2, 2, 2, 2]);
         p.extend(port.to_be_bytes());
         p.extend(port.to_be_bytes());
         p.extend(((8 + inner.len()) as u16).to_be_bytes());
@@ -201,7 +265,9 @@ fn segmentation_offload_without_a_length() {
 #[test]
 fn cut_packets_keep_their_length() {
     let frames: Vec<_> = two().iter().map(Packet::ipv4).collect();
-    let (found, ..) = segments(pcap_frames(101, frames.iter().map(|f| (&f[..f.len().min(45)], f.len()))));
+    let cut = |len: usize| pcap_frames(101, frames.iter().map(|f| (&f[..f.len().min(len)], f.len())));
+    (0..60).for_each(|len| is_anonymised_alike(&cut(len)));
+    let (found, ..) = segments(cut(45));
     assert_eq!(found.iter().map(|s| (s.1.len(), s.2)).collect::<Vec<_>>(), [(0, 0), (5, 12)]);
 }
 
@@ -226,6 +292,7 @@ fn pcap_of_either_resolution_and_byte_order() {
         (false, 0xa1b2_3c4d, 250_000_999),
         (true, 0xa1b2_3c4d, 250_000_999),
     ] {
+        is_anonymised_alike(&classic(big_endian, magic, fraction));
         let (found, .., error) = segments(classic(big_endian, magic, fraction));
         assert_eq!(found, [(1_700_000_000_250_000, b"hello, world".to_vec(), 12)], "{big_endian} {magic:x}");
         assert!(error.is_none());
@@ -319,6 +386,7 @@ fn pcapng(orders: &[bool]) -> Vec<u8> {
 #[test]
 fn pcapng_of_either_byte_order() {
     for orders in [[false, false, false], [true, true, true], [false, true, false], [true, false, true]] {
+        is_anonymised_alike(&pcapng(&orders));
         let (found, reader, error) = segments(pcapng(&orders));
         assert!(error.is_none(), "{orders:?}: {error:?}");
         let times: Vec<_> = found.iter().map(|s| s.0).collect();

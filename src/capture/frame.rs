@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 use etherparse::defrag::IpDefragBuf;
 use etherparse::{
@@ -46,23 +47,65 @@ pub struct Segment<'a> {
     pub len: usize,
 }
 
+/// A header that stands before or inside an IP packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Header {
+    Ethernet,
+    /// 802.1Q or QinQ.
+    Tag,
+    /// An address family (NULL, LOOP).
+    Family,
+    CookedV1,
+    CookedV2,
+    /// The whole packet.
+    Arp,
+    /// With its options.
+    Ipv4,
+    /// Without extensions.
+    Ipv6,
+    /// Of IPv6: all of them.
+    Extensions,
+    /// With its options.
+    Tcp,
+    Udp,
+    /// With its optional fields and extensions.
+    GtpU,
+    /// Type and code.
+    Icmp,
+}
+
+/// Hears of each header where it stands in the packet, the outer ones first. A datagram put together from fragments is none of them.
+pub trait Headers {
+    /// Of a header that was cut, the range ends behind the packet.
+    fn header(&mut self, header: Header, at: Range<usize>);
+}
+
+/// Hears nothing.
+impl Headers for () {
+    fn header(&mut self, _: Header, _: Range<usize>) {}
+}
+
 /// Bytes as captured and how many there were on the wire.
 #[derive(Clone, Copy)]
 struct Body<'a> {
     bytes: &'a [u8],
     len: usize,
+    /// Where they begin in the packet.
+    at: usize,
 }
 
 impl<'a> Body<'a> {
     /// What follows after `n` bytes.
     fn after(self, n: usize) -> Body<'a> {
-        Body { bytes: self.bytes.get(n..).unwrap_or_default(), len: self.len.saturating_sub(n) }
+        let bytes = self.bytes.get(n..).unwrap_or_default();
+        Body { bytes, len: self.len.saturating_sub(n), at: self.at + n }
     }
 
     /// At most `len` bytes of it.
     fn cut(self, len: usize) -> Body<'a> {
         let len = len.min(self.len);
-        Body { bytes: &self.bytes[..self.bytes.len().min(len)], len }
+        Body { bytes: &self.bytes[..self.bytes.len().min(len)], len, ..self }
     }
 
     fn be16(self, at: usize) -> Option<u16> {
@@ -99,8 +142,17 @@ struct Ip<'a> {
 impl Unwrapper {
     /// The TCP segment in this packet, if there is one (or one became whole with it).
     pub fn segment<'a>(&'a mut self, packet: Packet<'a>) -> Option<Segment<'a>> {
-        match link(packet.link, Body { bytes: packet.data, len: packet.wire_len }) {
-            Ok(body) => match network(body, packet.time) {
+        self.segment_and_headers(packet, &mut ())
+    }
+
+    /// As [`Unwrapper::segment`], and tells which headers stand around it.
+    pub fn segment_and_headers<'a>(
+        &'a mut self,
+        packet: Packet<'a>,
+        headers: &mut impl Headers,
+    ) -> Option<Segment<'a>> {
+        match link(packet.link, Body { bytes: packet.data, len: packet.wire_len, at: 0 }, headers) {
+            Ok(body) => match network(body, packet.time, headers) {
                 Ok(Network::Segment(segment)) => return Some(segment),
                 Ok(Network::Fragment(ip)) => return self.fragment(ip, packet.time),
                 Err(what) => self.pass_over(what),
@@ -159,10 +211,10 @@ impl Unwrapper {
 
 /// The segment in a datagram that was put together again.
 fn segment_of<'a>(ip: Ip<'_>, whole: &'a [u8], time: Time) -> Result<Segment<'a>, &'static str> {
-    let body = Body { bytes: whole, len: whole.len() };
-    match transport(&Ip { body, fragment: None, ..ip }, time)? {
+    let body = Body { bytes: whole, len: whole.len(), at: 0 };
+    match transport(&Ip { body, fragment: None, ..ip }, time, &mut ())? {
         Transport::Segment(segment) => Ok(segment),
-        Transport::Tunnel(inner) => match network(inner, time)? {
+        Transport::Tunnel(inner) => match network(inner, time, &mut ())? {
             Network::Segment(segment) => Ok(segment),
             Network::Fragment(_) => Err("fragments inside a fragmented tunnel"),
         },
@@ -170,13 +222,17 @@ fn segment_of<'a>(ip: Ip<'_>, whole: &'a [u8], time: Time) -> Result<Segment<'a>
 }
 
 /// Through any tunnels down to TCP.
-fn network(mut body: Body<'_>, time: Time) -> Result<Network<'_>, &'static str> {
+fn network<'a>(
+    mut body: Body<'a>,
+    time: Time,
+    headers: &mut impl Headers,
+) -> Result<Network<'a>, &'static str> {
     for _ in 0..MAX_TUNNELS {
-        let ip = ip(body)?;
+        let ip = ip(body, headers)?;
         if ip.fragment.is_some() {
             return Ok(Network::Fragment(ip));
         }
-        match transport(&ip, time)? {
+        match transport(&ip, time, headers)? {
             Transport::Segment(segment) => return Ok(Network::Segment(segment)),
             Transport::Tunnel(inner) => body = inner,
         }
@@ -195,48 +251,57 @@ enum Transport<'a> {
 }
 
 /// Takes the link layer off; what follows begins with an IP header.
-fn link(link: i32, body: Body<'_>) -> Result<Body<'_>, &'static str> {
-    const CUT: &str = "frames cut inside the link header";
-    match link {
-        // Ethernet.
-        1 => ethertype(body.be16(12).ok_or(CUT)?, body.after(14)),
+fn link<'a>(link: i32, body: Body<'a>, headers: &mut impl Headers) -> Result<Body<'a>, &'static str> {
+    let (header, len, kind) = match link {
+        1 => (Header::Ethernet, 14, Some(12)),
         // BSD loopback: an address family in the byte order of the host (NULL) or of the network (LOOP). IP says its version itself.
-        0 | 108 => Ok(body.after(4)),
+        0 | 108 => (Header::Family, 4, None),
         // Raw IP under its several numbers.
-        12 | 14 | 101 | 228 | 229 => Ok(body),
-        // Linux cooked v1 and v2.
-        113 => ethertype(body.be16(14).ok_or(CUT)?, body.after(16)),
-        276 => ethertype(body.be16(0).ok_or(CUT)?, body.after(20)),
-        _ => Err("frames of a link type that is not read"),
-    }
+        12 | 14 | 101 | 228 | 229 => return Ok(body),
+        113 => (Header::CookedV1, 16, Some(14)),
+        276 => (Header::CookedV2, 20, Some(0)),
+        _ => return Err("frames of a link type that is not read"),
+    };
+    headers.header(header, body.at..body.at + len);
+    let Some(kind) = kind else { return Ok(body.after(len)) };
+    ethertype(body.be16(kind).ok_or("frames cut inside the link header")?, body.after(len), headers)
 }
 
-fn ethertype(mut kind: u16, mut body: Body<'_>) -> Result<Body<'_>, &'static str> {
+fn ethertype<'a>(
+    mut kind: u16,
+    mut body: Body<'a>,
+    headers: &mut impl Headers,
+) -> Result<Body<'a>, &'static str> {
     for _ in 0..=MAX_TAGS {
         match kind {
             0x0800 | 0x86dd => return Ok(body),
             // 802.1Q, QinQ and its older numbers.
             0x8100 | 0x88a8 | 0x9100 | 0x9200 => {
+                headers.header(Header::Tag, body.at..body.at + 4);
                 kind = body.be16(2).ok_or("frames cut inside a VLAN tag")?;
                 body = body.after(4);
             }
-            0x0806 => return Err("ARP"),
+            0x0806 => {
+                headers.header(Header::Arp, body.at..body.at + body.bytes.len());
+                return Err("ARP");
+            }
             _ => return Err("frames that carry no IP"),
         }
     }
     Err("frames with too many VLAN tags")
 }
 
-fn ip(body: Body<'_>) -> Result<Ip<'_>, &'static str> {
+fn ip<'a>(body: Body<'a>, headers: &mut impl Headers) -> Result<Ip<'a>, &'static str> {
     match body.bytes.first().ok_or("packets cut before the IP header")? >> 4 {
-        4 => ipv4(body),
-        6 => ipv6(body),
+        4 => ipv4(body, headers),
+        6 => ipv6(body, headers),
         _ => Err("packets that are neither IPv4 nor IPv6"),
     }
 }
 
-fn ipv4(body: Body<'_>) -> Result<Ip<'_>, &'static str> {
+fn ipv4<'a>(body: Body<'a>, headers: &mut impl Headers) -> Result<Ip<'a>, &'static str> {
     let header = Ipv4HeaderSlice::from_slice(body.bytes).map_err(|_| "broken or cut IPv4 headers")?;
+    headers.header(Header::Ipv4, body.at..body.at + header.slice().len());
     // Segmentation offload above 64 KiB leaves the length 0: the frame's own length counts then.
     let total = if header.total_len() == 0 { body.len } else { usize::from(header.total_len()) };
     let fragment = header
@@ -251,8 +316,9 @@ fn ipv4(body: Body<'_>) -> Result<Ip<'_>, &'static str> {
     })
 }
 
-fn ipv6(body: Body<'_>) -> Result<Ip<'_>, &'static str> {
+fn ipv6<'a>(body: Body<'a>, headers: &mut impl Headers) -> Result<Ip<'a>, &'static str> {
     let header = Ipv6HeaderSlice::from_slice(body.bytes).map_err(|_| "broken or cut IPv6 headers")?;
+    headers.header(Header::Ipv6, body.at..body.at + header.slice().len());
     let mut rest = body.after(header.slice().len());
     if header.payload_length() != 0 {
         rest = rest.cut(usize::from(header.payload_length()));
@@ -262,6 +328,7 @@ fn ipv6(body: Body<'_>) -> Result<Ip<'_>, &'static str> {
     if error.is_some() {
         return Err("broken or cut IPv6 extension headers");
     }
+    headers.header(Header::Extensions, rest.at..rest.at + extensions.slice().len());
     let fragment = extensions.clone().into_iter().find_map(|e| match e {
         Ipv6ExtensionSlice::Fragment(f) if f.is_fragmenting_payload() => {
             Some((f.identification(), f.fragment_offset(), f.more_fragments()))
@@ -277,19 +344,30 @@ fn ipv6(body: Body<'_>) -> Result<Ip<'_>, &'static str> {
     })
 }
 
-fn transport<'a>(ip: &Ip<'a>, time: Time) -> Result<Transport<'a>, &'static str> {
+fn transport<'a>(ip: &Ip<'a>, time: Time, headers: &mut impl Headers) -> Result<Transport<'a>, &'static str> {
+    let mut found = |header, len| headers.header(header, ip.body.at..ip.body.at + len);
     match ip.protocol {
-        ip_number::TCP => tcp(ip, time).map(Transport::Segment),
+        ip_number::TCP => {
+            let segment = tcp(ip, time)?;
+            found(Header::Tcp, ip.body.len - segment.len);
+            Ok(Transport::Segment(segment))
+        }
         ip_number::UDP => {
             let udp = UdpHeaderSlice::from_slice(ip.body.bytes).map_err(|_| "broken or cut UDP headers")?;
+            found(Header::Udp, 8);
             if udp.source_port() == GTP_U || udp.destination_port() == GTP_U {
-                return gtp(ip.body.after(8)).map(Transport::Tunnel);
+                let inner = gtp(ip.body.after(8))?;
+                headers.header(Header::GtpU, ip.body.at + 8..inner.at);
+                return Ok(Transport::Tunnel(inner));
             }
             Err("UDP")
         }
         // IP in IP.
         ip_number::IPV4 | ip_number::IPV6 => Ok(Transport::Tunnel(ip.body)),
-        ip_number::ICMP | ip_number::IPV6_ICMP => Err("ICMP"),
+        ip_number::ICMP | ip_number::IPV6_ICMP => {
+            found(Header::Icmp, 2);
+            Err("ICMP")
+        }
         _ => Err("IP that carries no TCP"),
     }
 }

@@ -47,6 +47,10 @@ pub enum Error {
 pub struct Packet<'a> {
     /// When it was captured, counted from 1970.
     pub time: Time,
+    /// Nanoseconds behind that microsecond, 0 to 999.
+    pub nanos: u16,
+    /// The how manieth interface of the file it was captured on, from 0.
+    pub interface: u64,
     /// The link type, as in the registry of tcpdump.org.
     pub link: i32,
     /// The captured bytes.
@@ -146,6 +150,8 @@ impl Read for Full {
 pub struct FileFacts {
     /// "pcap" or "pcapng".
     pub format: &'static str,
+    /// Whether the times of a pcap have nanoseconds.
+    pub nanoseconds: bool,
     /// Packets read.
     pub packets: u64,
     /// Interfaces described, over all sections.
@@ -175,7 +181,6 @@ pub struct Reader {
     /// Drops counted in sections that ended.
     dropped_before: u64,
     big_endian: bool,
-    nanoseconds: bool,
     record_header: usize,
     /// Bytes of the record that was lent last.
     lent: usize,
@@ -187,6 +192,8 @@ pub struct Reader {
 /// Where in the buffer a packet lies.
 struct Found {
     time: Time,
+    nanos: u16,
+    interface: u64,
     link: i32,
     start: usize,
     len: usize,
@@ -201,7 +208,6 @@ impl Reader {
             interfaces: Vec::new(),
             dropped_before: 0,
             big_endian: false,
-            nanoseconds: false,
             record_header: 16,
             lent: 0,
             broken: false,
@@ -229,7 +235,9 @@ impl Reader {
             Ok(Some(f)) => {
                 self.facts.packets += 1;
                 let data = self.inner.data().get(f.start..f.start + f.len).unwrap_or_default();
-                Ok(Some(Packet { time: f.time, link: f.link, data, wire_len: f.wire_len.max(f.len) }))
+                let Found { time, nanos, interface, link, .. } = f;
+                let wire_len = f.wire_len.max(f.len);
+                Ok(Some(Packet { time, nanos, interface, link, data, wire_len }))
             }
             Err(e) => {
                 self.broken = true;
@@ -252,7 +260,6 @@ impl Reader {
                         interfaces: &mut self.interfaces,
                         dropped_before: &mut self.dropped_before,
                         big_endian: &mut self.big_endian,
-                        nanoseconds: &mut self.nanoseconds,
                         record_header: &mut self.record_header,
                     };
                     if let Some(found) = state.block(&block).map_err(broken)? {
@@ -309,7 +316,6 @@ struct State<'r> {
     interfaces: &'r mut Vec<Interface>,
     dropped_before: &'r mut u64,
     big_endian: &'r mut bool,
-    nanoseconds: &'r mut bool,
     record_header: &'r mut usize,
 }
 
@@ -319,7 +325,7 @@ impl State<'_> {
             PcapBlockOwned::LegacyHeader(h) => {
                 self.facts.format = "pcap";
                 self.facts.interfaces = 1;
-                *self.nanoseconds = h.is_nanosecond_precision();
+                self.facts.nanoseconds = h.is_nanosecond_precision();
                 *self.record_header = if h.is_modified_format() { 24 } else { 16 };
                 // The upper bits of the field say how long a frame check sequence is.
                 let link = h.network.0 & 0xffff;
@@ -333,11 +339,13 @@ impl State<'_> {
                 Ok(None)
             }
             PcapBlockOwned::Legacy(b) => {
-                let micros = if *self.nanoseconds { b.ts_usec / 1000 } else { b.ts_usec };
-                let time = Time::from_micros(u64::from(b.ts_sec) * 1_000_000 + u64::from(micros));
+                let nanos = u64::from(b.ts_usec) * if self.facts.nanoseconds { 1 } else { 1000 };
+                let (time, nanos) = split(u128::from(b.ts_sec) * 1_000_000_000 + u128::from(nanos));
                 let link = self.interfaces.first().map_or(1, |i| i.link);
                 Ok(Some(Found {
                     time,
+                    nanos,
+                    interface: 0,
                     link,
                     start: *self.record_header,
                     len: b.data.len(),
@@ -381,16 +389,19 @@ impl State<'_> {
             }
             Block::EnhancedPacket(b) => {
                 let count = self.interfaces.len();
+                let before = self.facts.interfaces - count as u64;
                 let Some(interface) = self.interfaces.get(b.if_id as usize) else {
                     return Err(format!("a packet of interface {}, where {count} are described", b.if_id));
                 };
                 if !b.options.is_empty() {
                     comments(self.facts, &b.options);
                 }
-                let time = time(u64::from(b.ts_high) << 32 | u64::from(b.ts_low), interface);
+                let (time, nanos) = time(u64::from(b.ts_high) << 32 | u64::from(b.ts_low), interface);
                 let len = (b.caplen as usize).min(b.data.len());
                 return Ok(Some(Found {
                     time,
+                    nanos,
+                    interface: before + u64::from(b.if_id),
                     link: interface.link,
                     start: 28,
                     len,
@@ -398,6 +409,7 @@ impl State<'_> {
                 }));
             }
             Block::SimplePacket(b) => {
+                let before = self.facts.interfaces - self.interfaces.len() as u64;
                 let Some(interface) = self.interfaces.first() else {
                     return Err("a packet before any interface".into());
                 };
@@ -406,6 +418,8 @@ impl State<'_> {
                 let len = (b.origlen as usize).min(b.data.len()).min(snaplen);
                 return Ok(Some(Found {
                     time: Time::ZERO,
+                    nanos: 0,
+                    interface: before,
                     link: interface.link,
                     start: 12,
                     len,
@@ -425,10 +439,16 @@ fn resolution(code: u8) -> Result<u128, String> {
     units.filter(|_| n < 64).ok_or_else(|| format!("a time resolution of {code:#04x}"))
 }
 
-fn time(units: u64, interface: &Interface) -> Time {
-    let micros = u128::from(units) * 1_000_000 / interface.resolution;
-    let offset = i128::from(interface.offset) * 1_000_000;
-    Time::from_micros(u64::try_from(micros as i128 + offset).unwrap_or(0))
+fn time(units: u64, interface: &Interface) -> (Time, u16) {
+    // At most 2^64 units and 2^63 seconds: no overflow.
+    let nanos = u128::from(units) * 1_000_000_000 / interface.resolution;
+    let offset = i128::from(interface.offset) * 1_000_000_000;
+    split(u128::try_from(nanos as i128 + offset).unwrap_or(0))
+}
+
+/// The microsecond, and the nanoseconds behind it.
+fn split(nanos: u128) -> (Time, u16) {
+    (Time::from_micros(u64::try_from(nanos / 1000).unwrap_or(0)), (nanos % 1000) as u16)
 }
 
 /// The 64-bit value of an option, in the byte order of the section.

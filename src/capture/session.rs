@@ -670,8 +670,8 @@ fn name(client: &Side, server: &Side, of: &Connection) -> String {
     let first = client.head.first().copied();
     match &client.head[..] {
         [0x16 | 0x15, 3, ..] => return "TLS (RTMPS, if it is RTMP), encrypted, not decoded".into(),
-        h if is_rtmpt(h) => return "RTMPT, RTMP inside HTTP, not decoded".into(),
-        h if is_http(h) || server.head.starts_with(b"HTTP/") => return "HTTP".into(),
+        h if begins(h, &RTMPT).is_some() => return "RTMPT, RTMP inside HTTP, not decoded".into(),
+        h if [h, &server.head].iter().any(|head| begins(head, &HTTP).is_some()) => return "HTTP".into(),
         _ => {}
     }
     let version = first.map(Version::from);
@@ -690,26 +690,33 @@ fn name(client: &Side, server: &Side, of: &Connection) -> String {
     }
 }
 
-fn is_rtmpt(head: &[u8]) -> bool {
-    [&b"POST /open/"[..], b"POST /send/", b"POST /idle/", b"POST /close/", b"POST /fcs/"]
-        .iter()
-        .any(|p| head.starts_with(p))
+/// What RTMP inside HTTP begins with.
+const RTMPT: [&[u8]; 5] = [b"POST /open/", b"POST /send/", b"POST /idle/", b"POST /close/", b"POST /fcs/"];
+/// What requests and answers of HTTP begin with.
+const HTTP: [&[u8]; 10] = [
+    b"GET ",
+    b"POST ",
+    b"HEAD ",
+    b"PUT ",
+    b"OPTIONS ",
+    b"CONNECT ",
+    b"DELETE ",
+    b"PATCH ",
+    b"PRI * HTTP/2",
+    b"HTTP/",
+];
+
+fn begins(head: &[u8], names: &[&[u8]]) -> Option<usize> {
+    names.iter().find(|name| head.starts_with(name)).map(|name| name.len())
 }
 
-fn is_http(head: &[u8]) -> bool {
-    [
-        &b"GET "[..],
-        b"POST ",
-        b"HEAD ",
-        b"PUT ",
-        b"OPTIONS ",
-        b"CONNECT ",
-        b"DELETE ",
-        b"PATCH ",
-        b"PRI * HTTP/2",
-    ]
-    .iter()
-    .any(|p| head.starts_with(p))
+/// How many of a direction's first bytes name what it is; 0 where they name nothing.
+pub(super) fn naming(head: &[u8]) -> usize {
+    match head {
+        // TLS: type, version and length of a record.
+        [0x14..=0x17, 3, ..] => 5,
+        _ => begins(head, &RTMPT).or(begins(head, &HTTP)).unwrap_or(0),
+    }
 }
 
 /// A raw dump while it is read.

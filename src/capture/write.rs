@@ -13,10 +13,79 @@ const PORT: u16 = 1935;
 /// The client's port of connection 0.
 const FIRST_PORT: u16 = 40_000;
 
+/// The blocks of a pcapng file: one section, little endian.
+#[derive(Debug)]
+pub struct Blocks<W>(W);
+
+impl<W: Write> Blocks<W> {
+    /// Begins the file; `comment` stands in its section header.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn new(out: W, comment: Option<&str>) -> io::Result<Blocks<W>> {
+        let mut section = Vec::new();
+        section.extend(0x1A2B_3C4Du32.to_le_bytes()); // byte-order magic
+        section.extend(1u16.to_le_bytes()); // version 1.0
+        section.extend(0u16.to_le_bytes());
+        section.extend(u64::MAX.to_le_bytes()); // section length unknown
+        if let Some(comment) = comment {
+            option(&mut section, 1, comment.as_bytes());
+            option(&mut section, 0, &[]);
+        }
+        let mut blocks = Blocks(out);
+        blocks.block(0x0A0D_0D0A, &section)?;
+        Ok(blocks)
+    }
+
+    /// Describes the next interface: its link type and how many digits behind the point its times in seconds have.
+    ///
+    /// # Errors
+    /// Those of the output.
+    pub fn interface(&mut self, link: u16, digits: u8) -> io::Result<()> {
+        let mut body = [link.to_le_bytes(), [0; 2], [0; 2], [0; 2]].concat();
+        option(&mut body, 9, &[digits]); // if_tsresol
+        option(&mut body, 0, &[]);
+        self.block(1, &body)
+    }
+
+    /// Appends a packet; `time` in the units of its interface, `wire_len` in bytes.
+    ///
+    /// # Errors
+    /// Those of the output.
+    pub fn packet(&mut self, interface: u32, time: u64, wire_len: u32, packet: &[u8]) -> io::Result<()> {
+        let mut body = Vec::with_capacity(packet.len() + 24);
+        for word in [interface, (time >> 32) as u32, time as u32, packet.len() as u32, wire_len] {
+            body.extend(word.to_le_bytes());
+        }
+        body.extend(packet);
+        pad(&mut body);
+        self.block(6, &body)
+    }
+
+    /// How many packets the capturing side dropped on an interface.
+    ///
+    /// # Errors
+    /// Those of the output.
+    pub fn dropped(&mut self, interface: u32, packets: u64) -> io::Result<()> {
+        let mut body = [interface.to_le_bytes(), [0; 4], [0; 4]].concat();
+        option(&mut body, 5, &packets.to_le_bytes()); // isb_ifdrop
+        option(&mut body, 0, &[]);
+        self.block(5, &body)
+    }
+
+    fn block(&mut self, kind: u32, body: &[u8]) -> io::Result<()> {
+        let total = (body.len() as u32 + 12).to_le_bytes();
+        self.0.write_all(&kind.to_le_bytes())?;
+        self.0.write_all(&total)?;
+        self.0.write_all(body)?;
+        self.0.write_all(&total)
+    }
+}
+
 /// A file being written: Ethernet, microseconds.
 #[derive(Debug)]
 pub struct PcapngWriter<W> {
-    out: W,
+    out: Blocks<W>,
     /// Next sequence numbers (client's, server's) of each connection.
     connections: Vec<[u32; 2]>,
 }
@@ -27,18 +96,9 @@ impl<W: Write> PcapngWriter<W> {
     /// # Errors
     /// Those of `out`.
     pub fn new(out: W, comment: &str) -> io::Result<PcapngWriter<W>> {
-        let mut writer = PcapngWriter { out, connections: Vec::new() };
-        let mut section = Vec::new();
-        section.extend(0x1A2B_3C4Du32.to_le_bytes()); // byte-order magic
-        section.extend(1u16.to_le_bytes()); // version 1.0
-        section.extend(0u16.to_le_bytes());
-        section.extend(u64::MAX.to_le_bytes()); // section length unknown
-        option(&mut section, 1, comment.as_bytes());
-        option(&mut section, 0, &[]);
-        writer.block(0x0A0D_0D0A, &section)?;
-        let interface = [1u16.to_le_bytes(), 0u16.to_le_bytes()].concat();
-        writer.block(1, &[interface, 0u32.to_le_bytes().to_vec()].concat())?;
-        Ok(writer)
+        let mut out = Blocks::new(out, Some(comment))?;
+        out.interface(1, 6)?;
+        Ok(PcapngWriter { out, connections: Vec::new() })
     }
 
     /// Appends bytes that the client (`sent`) or the server sent, `at_us` microseconds since 1970 or any origin; a new connection begins with its SYNs.
@@ -83,26 +143,7 @@ impl<W: Write> PcapngWriter<W> {
         };
         let mut packet = Vec::with_capacity(builder.size(payload.len()));
         builder.write(&mut packet, payload).map_err(io::Error::other)?;
-        self.packet(at_us, &packet)
-    }
-
-    fn packet(&mut self, at_us: u64, packet: &[u8]) -> io::Result<()> {
-        let len = packet.len() as u32;
-        let mut body = Vec::with_capacity(packet.len() + 24);
-        for word in [0, (at_us >> 32) as u32, at_us as u32, len, len] {
-            body.extend(word.to_le_bytes());
-        }
-        body.extend(packet);
-        pad(&mut body);
-        self.block(6, &body)
-    }
-
-    fn block(&mut self, kind: u32, body: &[u8]) -> io::Result<()> {
-        let total = (body.len() as u32 + 12).to_le_bytes();
-        self.out.write_all(&kind.to_le_bytes())?;
-        self.out.write_all(&total)?;
-        self.out.write_all(body)?;
-        self.out.write_all(&total)
+        self.out.packet(0, at_us, packet.len() as u32, &packet)
     }
 }
 

@@ -49,7 +49,8 @@ pub struct InspectArgs {
     /// Write the client's side of the first session that connects (or of --stream) as a scenario.
     #[arg(long, value_name = "FILE")]
     scn: Option<PathBuf>,
-    /// Write the TCP packets again, with addresses, names, keys, tokens and media replaced, so that the capture can be shown to others.
+    /// Write the packets again so that the capture can be shown to others: addresses, names, keys, tokens and media are replaced, comments left
+    /// out and what is not understood becomes zeros; lengths, times and headers stay.
     #[arg(long, value_name = "FILE")]
     anonymise: Option<PathBuf>,
     /// Departures from the specification, holes and damage are found (exit 1).

@@ -1,50 +1,36 @@
 //! A capture written again so that it can be shown to others: what it says about people and places is replaced, lengths, times and structure stay.
 //!
-//! Kept are handshakes, chunk headers, control messages, the shape of commands and data, sequence headers and the first bytes of audio and
-//! video. All else becomes zeros, also what could not be decoded; other protocols keep the few bytes that name them. In commands and data each
-//! word of a text becomes another word of the same length, the same one throughout the file. Addresses are numbered. Packets are made anew
-//! as IP and TCP without options: nothing of link layers, tunnels and other protocols is taken over.
+//! Each packet stays a packet of the same length at the same time, behind the same headers, with other addresses in them; checksums of TCP and UDP
+//! become 0. Of RTMP are kept handshakes, chunk headers, control messages, the shape of commands and data, sequence headers and the first bytes of
+//! audio and video. All else becomes zeros, also what could not be decoded and what came in IP fragments; other protocols keep the few bytes that
+//! name them. In commands and data each word of a text becomes another word of the same length, the same one throughout the file. Comments of the
+//! file are left out.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+mod packets;
+mod words;
+
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use super::frame::{Segment, Unwrapper};
-use super::pcap::{self, Source};
+use super::pcap::{self, FileFacts, Reader, Source};
+use super::session::naming;
 use super::stream::{Connection, Direction, Handler, Hole, Streams};
-use crate::wire::amf0::Value;
 use crate::wire::chunk::{ChunkHeader, ChunkReader, Limits, MessageHeader, Quirks, ReadEvent};
 use crate::wire::handshake::BLOCK_LEN;
 use crate::wire::media::{Kind, kind};
 use crate::wire::message::{Message, type_id};
 use crate::wire::time::Time;
+use packets::{Container, Masks};
+use words::Words;
 
 /// C0, C1 and C2.
 const HANDSHAKE: u64 = 1 + 2 * BLOCK_LEN as u64;
-/// Bytes by which other protocols are named.
-const NAME: usize = 5;
 /// Bytes of a coded frame that are kept: frame type, codec or FourCC, packet type, composition time.
 const FRAME_HEAD: usize = 8;
 /// The longest sequence header that is kept.
 const MAX_HEADER: usize = 4096;
-/// Fields whose text is kept: it belongs to the protocol or to programs, not to people.
-const KEPT_FIELDS: [&[u8]; 9] = [
-    b"code",
-    b"level",
-    b"type",
-    b"flashVer",
-    b"fmsVer",
-    b"encoder",
-    b"mode",
-    b"videocodecid",
-    b"audiocodecid",
-];
-/// Words that are kept wherever they stand.
-const KEPT_WORDS: [&[u8]; 9] =
-    [b"rtmp", b"rtmps", b"rtmpt", b"rtmpe", b"http", b"https", b"live", b"record", b"append"];
-
 /// Why a capture could not be written again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -59,49 +45,64 @@ pub enum Error {
     Raw,
 }
 
-/// Reads a capture twice and writes its TCP segments without what is personal, as pcap; how many.
+/// Reads a capture twice and writes its packets without what is personal, in the same format; how many.
 ///
 /// # Errors
 /// When it cannot be read or the result not be written. A damaged file is written as far as it can be read.
 pub fn anonymise(path: &Path, out: &mut dyn Write) -> Result<u64, Error> {
-    let mut plans = Streams::new(Planner { plans: HashMap::new(), words: Words::default() });
-    each_segment(path, |s| {
-        plans.segment(s);
-        Ok(())
-    })?;
-    plans.finish_all();
-    let mut plans = plans.handler.plans;
-    let mut again = Streams::new(Nothing);
-    let mut addresses = Addresses::default();
-    let mut written = 0;
-    // pcap, microseconds, raw IP.
-    out.write_all(&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 101, 0, 0, 0])?;
-    each_segment(path, |s| {
-        let plan = again.segment(s).and_then(|number| plans.get_mut(&number));
-        let payload = plan.map_or_else(|| vec![0; s.payload.len()], |plan| plan.payload(s));
-        write_packet(out, s, &payload, &mut addresses)?;
+    let Plans { mut plans, facts, links } = plan(open(path)?)?;
+    let mut reader = open(path)?;
+    let (mut unwrapper, mut streams) = (Unwrapper::default(), Streams::new(Nothing));
+    let (mut masks, mut headers) = (Masks::default(), Vec::new());
+    let (mut container, mut written) = (Container::new(out, &facts, &links)?, 0);
+    while let Ok(Some(packet)) = reader.packet() {
+        headers.clear();
+        let payload = unwrapper.segment_and_headers(packet, &mut headers).and_then(|s| {
+            let number = streams.segment(&s)?;
+            plans.get_mut(&number).map(|plan| plan.payload(&s))
+        });
+        let bytes = masks.packet(packet.data, &headers, &payload.unwrap_or_default());
+        container.packet(&packet, &bytes)?;
         written += 1;
-        Ok(())
-    })?;
+    }
+    container.finish()?;
     Ok(written)
 }
 
-fn each_segment(path: &Path, mut take: impl FnMut(&Segment<'_>) -> Result<(), Error>) -> Result<(), Error> {
-    let Source::Packets(mut reader) = pcap::open(path)? else { return Err(Error::Raw) };
+fn open(path: &Path) -> Result<Reader, Error> {
+    match pcap::open(path)? {
+        Source::Packets(reader) => Ok(reader),
+        Source::Raw(_) => Err(Error::Raw),
+    }
+}
+
+/// What the first pass finds out.
+struct Plans {
+    /// By the number of the connection.
+    plans: HashMap<u64, Plan>,
+    facts: FileFacts,
+    /// Of each interface that has packets.
+    links: BTreeMap<u64, i32>,
+}
+
+fn plan(mut reader: Reader) -> Result<Plans, Error> {
     let mut unwrapper = Unwrapper::default();
-    let mut packets = 0u64;
+    let mut streams = Streams::new(Planner { plans: HashMap::new(), words: Words::default() });
+    let mut links = BTreeMap::new();
     loop {
         match reader.packet() {
             Ok(Some(packet)) => {
-                packets += 1;
+                links.insert(packet.interface, packet.link);
                 if let Some(segment) = unwrapper.segment(packet) {
-                    take(&segment)?;
+                    streams.segment(&segment);
                 }
             }
-            Err(e) if packets == 0 => return Err(e.into()),
-            Ok(None) | Err(_) => return Ok(()),
+            Err(e) if links.is_empty() => return Err(e.into()),
+            Ok(None) | Err(_) => break,
         }
     }
+    streams.finish_all();
+    Ok(Plans { plans: streams.handler.plans, facts: reader.facts(), links })
 }
 
 /// What is kept of a connection's bytes.
@@ -178,7 +179,7 @@ impl Handler for Planner {
     fn data(
         &mut self,
         state: &mut Planning,
-        _: &Connection,
+        of: &Connection,
         direction: Direction,
         _: Time,
         offset: u64,
@@ -190,7 +191,9 @@ impl Handler for Planner {
             side.rtmp = bytes.first() == Some(&3) || (direction == Direction::S2c && client_is_rtmp);
             side.lost = !side.rtmp;
             if side.lost {
-                side.keep(0, bytes.len().min(NAME) as u64);
+                // The first byte alone tells encrypted RTMP.
+                let len = naming(bytes).max(usize::from(of.began[direction as usize]));
+                side.keep(0, bytes.len().min(len) as u64);
             }
         }
         if !side.lost {
@@ -349,116 +352,6 @@ fn values(type_id: u8, payload: &[u8], words: &Words) -> Option<Vec<u8>> {
     (out.len() == payload.len()).then_some(out)
 }
 
-/// Other words for words: the same for the same in one run, and not to be guessed from outside.
-#[derive(Default)]
-struct Words {
-    key: RandomState,
-}
-
-impl Words {
-    /// Replaces the texts in a value; `false` where it has parts that are not looked into.
-    fn replace(&self, value: &mut Value) -> bool {
-        match value {
-            Value::String(s) | Value::LongString(s) | Value::Xml(s) => {
-                self.text(s);
-                true
-            }
-            Value::Object(fields) | Value::EcmaArray(fields) | Value::Typed { fields, .. } => {
-                fields.iter_mut().all(|(name, v)| {
-                    (KEPT_FIELDS.contains(&name.as_slice()) && v.as_text().is_some()) || self.replace(v)
-                })
-            }
-            Value::StrictArray(values) => values.iter_mut().all(|v| self.replace(v)),
-            Value::Amf3(_) => false,
-            _ => true,
-        }
-    }
-
-    fn text(&self, text: &mut [u8]) {
-        for word in text.split_mut(|b| !b.is_ascii_alphanumeric() && b.is_ascii()) {
-            if KEPT_WORDS.contains(&&*word) {
-                continue;
-            }
-            let mut state = self.key.hash_one(&*word);
-            for byte in word {
-                state = self.key.hash_one(state);
-                let (first, n) = if byte.is_ascii_digit() { (b'0', 10) } else { (b'a', 26) };
-                *byte = first + (state % n) as u8;
-            }
-        }
-    }
-}
-
-/// Addresses numbered in the order of their first packets.
-#[derive(Default)]
-struct Addresses {
-    known: HashMap<IpAddr, u32>,
-}
-
-impl Addresses {
-    fn of(&mut self, address: IpAddr) -> IpAddr {
-        let next = self.known.len() as u32 + 1;
-        let n = *self.known.entry(address).or_insert(next);
-        match address {
-            IpAddr::V4(_) => Ipv4Addr::from(0x0a00_0000 | (n & 0x00ff_ffff)).into(),
-            IpAddr::V6(_) => Ipv6Addr::from(0xfd00_u128 << 112 | u128::from(n)).into(),
-        }
-    }
-}
-
-/// Writes a segment as a packet of raw IP.
-fn write_packet(
-    out: &mut dyn Write,
-    s: &Segment<'_>,
-    payload: &[u8],
-    addresses: &mut Addresses,
-) -> io::Result<()> {
-    let (from, to) = (addresses.of(s.from.ip()), addresses.of(s.to.ip()));
-    let flags =
-        u8::from(s.fin) | u8::from(s.syn) << 1 | u8::from(s.rst) << 2 | u8::from(s.ack.is_some()) << 4;
-    let mut tcp = [s.from.port().to_be_bytes(), s.to.port().to_be_bytes()].concat();
-    tcp.extend(s.seq.to_be_bytes());
-    tcp.extend(s.ack.unwrap_or(0).to_be_bytes());
-    tcp.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
-    let len = 20 + s.len;
-    let mut packet = match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => ipv4(from, to, 20 + len),
-        (from, to) => ipv6(from, to, len),
-    };
-    let wire_len = (packet.len() + len) as u32;
-    packet.extend(tcp);
-    packet.extend(payload);
-    let micros = s.time.as_micros();
-    for word in [(micros / 1_000_000) as u32, (micros % 1_000_000) as u32, packet.len() as u32, wire_len] {
-        out.write_all(&word.to_le_bytes())?;
-    }
-    out.write_all(&packet)
-}
-
-fn ipv4(from: Ipv4Addr, to: Ipv4Addr, total: usize) -> Vec<u8> {
-    // As segmentation offload does it: 0 where 16 bits are too few.
-    let total = u16::try_from(total).unwrap_or(0).to_be_bytes();
-    let mut header = vec![0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, 6, 0, 0];
-    header.extend(from.octets());
-    header.extend(to.octets());
-    let sum: u32 = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
-    header
-}
-
-fn ipv6(from: IpAddr, to: IpAddr, len: usize) -> Vec<u8> {
-    let octets = |a: IpAddr| match a {
-        IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
-        IpAddr::V6(a) => a.octets(),
-    };
-    let len = u16::try_from(len).unwrap_or(0).to_be_bytes();
-    let mut header = vec![0x60, 0, 0, 0, len[0], len[1], 6, 64];
-    header.extend(octets(from));
-    header.extend(octets(to));
-    header
-}
-
 /// The second pass asks only which connection a segment belongs to.
 struct Nothing;
 
@@ -489,21 +382,5 @@ mod tests {
         for len in 0..whole.len() {
             assert_eq!(kept_payload(22, &whole[..len], &Words::default()).len(), len, "cut anywhere");
         }
-    }
-
-    #[test]
-    fn words_of_the_same_kind_and_length() {
-        let words = Words::default();
-        let other = |text: &[u8]| {
-            let mut text = text.to_vec();
-            words.text(&mut text);
-            String::from_utf8(text).unwrap()
-        };
-        let said = other(b"rtmp://cam.example:1935/live/secret99?t=secret99");
-        let secret = &said[said.len() - 8..];
-        assert!(said.starts_with("rtmp://") && said.contains("/live/"), "{said}");
-        assert_eq!(said.matches(secret).count(), 2, "the same word for the same word: {said}");
-        assert!(!said.contains("secret") && !said.contains("1935") && !said.contains("example"), "{said}");
-        assert_eq!(said.len(), 48);
     }
 }
