@@ -117,10 +117,51 @@ fn messages_are_notation_without_secrets() {
     assert!(text.contains("0 < SetChunkSize 4096 csid=2 ts=0 msid=0\n"), "{text}");
     let hex = stdout(&inspect(&[&capture, "--messages", "--hex"]));
     assert!(hex.contains("000000  02 00 07 70 75 62 6c 69 73 68 00"), "publish as bytes: {hex}");
+    assert!(hex.contains("74 6f 6b 65 6e 3d ** ** ** 26"), "token= is masked: {hex}");
+    let sent = "              ** is masked; as sent these are 86 bytes\n";
+    assert!(hex.contains(sent), "{hex}");
     assert!(!hex.contains("s3cr") && !hex.contains("73 33 63 72"), "a secret is shown");
     assert!(stdout(&inspect(&[&capture, "--messages", "--show-secrets"])).contains("token=s3cr%20et"));
     let out = inspect(&[&capture, "--messages", "-o", "json"]);
     assert_eq!((out.status.code(), stdout(&out).as_str()), (Some(2), ""), "messages would spoil the JSON");
+}
+
+#[test]
+fn bytes_that_only_look_masked_are_shown() {
+    use rtmp_bench::wire::chunk::{ChunkWriter, MessageHeader};
+    let mut dump = vec![3];
+    dump.resize(3073, 0);
+    let header = MessageHeader { csid: 3, timestamp: 0, len: 0, type_id: 18, msid: 0 };
+    ChunkWriter::default().write(&mut dump, header, b"\x02\0\x03***", None);
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = inspect(&[&file(&folder, "client.bin", &dump).to_string_lossy(), "--hex"]);
+    assert!(stdout(&out).contains("02 00 03 2a 2a 2a"), "{}", stdout(&out));
+}
+
+#[test]
+fn a_dump_is_a_clients_unless_its_first_command_is_a_servers() {
+    use rtmp_bench::wire::chunk::{ChunkWriter, MessageHeader};
+    use rtmp_bench::wire::message::Message;
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, direction) in [
+        ("connect", "c2s"),
+        ("createStream", "c2s"),
+        ("FCPublish", "c2s"),
+        ("_result", "s2c"),
+        ("_error", "s2c"),
+        ("onBWDone", "s2c"),
+    ] {
+        let mut dump = vec![3];
+        dump.resize(3073, 0);
+        let mut payload = Vec::new();
+        Message::command(name, 1.0, vec![]).encode(&mut payload);
+        let header = MessageHeader { csid: 3, timestamp: 0, len: 0, type_id: 20, msid: 0 };
+        ChunkWriter::default().write(&mut dump, header, &payload, None);
+        let out = inspect(&[&file(&folder, "a.bin", &dump).to_string_lossy(), "-o", "json"]);
+        let record: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        let commands = &record["inspect"]["sessions"][0]["commands"][direction];
+        assert_eq!(commands, &serde_json::json!([name]), "{name}");
+    }
 }
 
 #[test]

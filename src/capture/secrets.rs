@@ -6,7 +6,7 @@ use crate::wire::amf0::Value;
 use crate::wire::message::{Command, Message};
 
 /// What stands where a secret stood.
-const MASK: &str = "***";
+pub const MASK: &str = "***";
 /// The shortest token that is taken for a stream key, and the shortest secret that is looked for in other text.
 const KEY_LEN: usize = 12;
 /// Secrets remembered of one session, at most.

@@ -747,11 +747,10 @@ impl Raw {
             implausible: 0,
             disordered: false,
         };
-        let direction = if first_command(first).is_none_or(|name| name == "connect") {
-            Direction::C2s
-        } else {
-            Direction::S2c
-        };
+        // Servers answer, and call what their clients named on...
+        let server = |name: String| ["_result", "_error"].contains(&&name[..]) || name.starts_with("on");
+        let direction =
+            if first_command(first).is_some_and(server) { Direction::S2c } else { Direction::C2s };
         Raw { state: State::default(), connection, direction }
     }
 }

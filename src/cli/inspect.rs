@@ -210,7 +210,7 @@ impl<'a> Listener<'a> {
         let origin = *self.origin.get_or_insert(time);
         let at = time.since(origin).as_micros();
         let arrow = if direction == Direction::C2s { '>' } else { '<' };
-        let mut bytes = Vec::new();
+        let mut bytes = Shown::default();
         let said = match what {
             Heard::Version(version) => {
                 format!("{}0 {version}", if direction == Direction::C2s { 'C' } else { 'S' })
@@ -235,37 +235,39 @@ impl<'a> Listener<'a> {
         };
         writeln!(self.out, "{:>4}.{:06} {} {arrow} {said}", at / 1_000_000, at % 1_000_000, of.number)?;
         if self.args.hex {
-            write_hex(&mut self.out, &bytes)?;
+            bytes.write_hex(&mut self.out)?;
         }
         Ok(())
     }
 
-    /// The message as notation; its bytes into `bytes`, both without secrets.
+    /// The message as notation; its bytes into `shown`, both without secrets.
     fn message(
         &mut self,
         of: &Connection,
         header: MessageHeader,
         payload: &[u8],
-        bytes: &mut Vec<u8>,
+        shown: &mut Shown,
     ) -> String {
         if !self.args.show_secrets {
             match Message::decode(header.type_id, payload) {
                 Ok(mut message) => {
                     if self.secrets(of).mask(&mut message) {
-                        message.encode(bytes);
+                        message.encode(&mut shown.bytes);
+                        shown.instead_of = Some(payload.len());
                         return notation::brief(&message, &header);
                     }
                 }
                 // What cannot be decoded may hold a name or a token all the same.
                 Err(_) => {
                     if let Some(masked) = self.secrets(of).text(payload.as_bstr(), secrets::Place::Name) {
-                        bytes.extend_from_slice(&masked);
+                        shown.bytes.extend_from_slice(&masked);
+                        shown.instead_of = Some(payload.len());
                         return notation::brief_payload(&header, &masked);
                     }
                 }
             }
         }
-        bytes.extend_from_slice(payload);
+        shown.bytes.extend_from_slice(payload);
         notation::brief_payload(&header, payload)
     }
 
@@ -398,14 +400,33 @@ fn side(direction: Direction) -> char {
     if direction == Direction::C2s { 'C' } else { 'S' }
 }
 
-fn write_hex(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
-    for (i, line) in bytes.chunks(16).enumerate() {
-        let hex: String = line.iter().map(|b| format!("{b:02x} ")).collect();
-        let text: String = line
-            .iter()
-            .map(|b| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '.' })
-            .collect();
-        writeln!(out, "              {:06x}  {hex:<48} {text}", i * 16)?;
+/// The bytes of a message as they are shown.
+#[derive(Default)]
+struct Shown {
+    bytes: Vec<u8>,
+    /// Secrets are masked in it: how many bytes there were.
+    instead_of: Option<usize>,
+}
+
+impl Shown {
+    /// What stands for a secret has no value: `**`.
+    fn write_hex(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut masked = vec![false; self.bytes.len()];
+        for at in self.bytes.find_iter(secrets::MASK).filter(|_| self.instead_of.is_some()) {
+            masked[at..at + secrets::MASK.len()].fill(true);
+        }
+        for (i, (line, masked)) in self.bytes.chunks(16).zip(masked.chunks(16)).enumerate() {
+            let hex = |(b, masked): (&u8, &bool)| if *masked { "** ".into() } else { format!("{b:02x} ") };
+            let hex: String = line.iter().zip(masked).map(hex).collect();
+            let text: String = line
+                .iter()
+                .map(|b| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '.' })
+                .collect();
+            writeln!(out, "              {:06x}  {hex:<48} {text}", i * 16)?;
+        }
+        if let Some(len) = self.instead_of {
+            writeln!(out, "              ** is masked; as sent these are {len} bytes")?;
+        }
+        Ok(())
     }
-    Ok(())
 }

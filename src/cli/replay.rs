@@ -85,6 +85,9 @@ impl std::str::FromStr for ChunkSize {
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A pause that is said before it is sat out.
+const LONG_PAUSE: Duration = Duration::from_secs(10);
+
 /// What can be written.
 const FORMATS: &[Format] = &[Format::Text, Format::Json];
 
@@ -104,6 +107,7 @@ pub fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     };
     let tls = args.tls.for_target(&target)?;
     let settings = settings(args, &target, &recorded)?;
+    say_pauses(args, &recorded, settings.pace);
     let mut replay = Replay {
         capture: args.capture.display().to_string(),
         pace: settings.pace.to_string(),
@@ -170,6 +174,21 @@ fn read(args: &ReplayArgs) -> Result<Recorded, Failure> {
         return Err(Failure::usage(format!("{file}: no whole message stands before the hole")));
     }
     Ok(recorded)
+}
+
+/// Says how long nothing will be sent.
+fn say_pauses(args: &ReplayArgs, recorded: &Recorded, pace: Pace) {
+    for session in &recorded.sessions {
+        let (pauses, sum) = session.long_pauses(pace, LONG_PAUSE);
+        if pauses > 0 {
+            let (file, key, sum) = (args.capture.display(), &session.key, sum.as_secs());
+            let (least, s) = (LONG_PAUSE.as_secs(), if pauses == 1 { "" } else { "s" });
+            complain(&format!(
+                "{file}: {key}: sits out {pauses} pause{s} of {least} s or more, {sum} s together; --pace media, asap or a factor such as 10x \
+                 does not"
+            ));
+        }
+    }
 }
 
 fn settings(args: &ReplayArgs, target: &Target, recorded: &Recorded) -> Result<Settings, Failure> {

@@ -128,6 +128,32 @@ fn a_hole_is_not_crossed() {
 }
 
 #[test]
+fn long_pauses_are_told_before_they_are_sat_out() {
+    let mut capture = Conversation::rich().frames(2, 6, 50, 40).pcap();
+    // Its last frames are twenty seconds later, and the last of these fifty.
+    let (mut at, frames) = (24, capture.len() - 300);
+    while at < capture.len() {
+        let word =
+            |at: usize| u32::from_le_bytes([capture[at], capture[at + 1], capture[at + 2], capture[at + 3]]);
+        let (seconds, len) = (word(at), word(at + 8) as usize);
+        let late = 20 * u32::from(at > frames) + 30 * u32::from(at + 16 + len == capture.len());
+        capture[at..at + 4].copy_from_slice(&(seconds + late).to_le_bytes());
+        at += 16 + len;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("pauses.pcap");
+    std::fs::write(&file, capture).expect("written");
+    let file = file.to_string_lossy().into_owned();
+    let told = "sits out 2 pauses of 10 s or more, 50 s together; --pace media, asap";
+    let out = replay(&[&file, "--max-time", "1ms"]);
+    assert!(text(&out.stderr).contains(told), "{}", text(&out.stderr));
+    for pace in ["asap", "media", "10x"] {
+        let out = replay(&[&file, "--max-time", "1ms", "--pace", pace]);
+        assert!(!text(&out.stderr).contains("sits out"), "{pace}: {}", text(&out.stderr));
+    }
+}
+
+#[test]
 fn what_cannot_be_replayed_is_told() {
     let (plain, raw) = (path("loc-ffmpeg-publish.pcapng"), path("loc-rtmpdump-live-play-client.bin"));
     for (args, exit, says) in [

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::time::Duration;
 
 use bstr::{BStr, BString, ByteSlice};
 use bytes::Bytes;
 
 use super::answer::Answer;
+use super::pace::Pace;
 use crate::capture::session::{Heard, Watch};
 use crate::capture::stream::{Connection, Direction};
 use crate::record::inspect;
@@ -193,6 +195,21 @@ impl Recording {
         let is = |s: &Step| carries_media(s.header.type_id);
         let first = self.steps.iter().position(is).unwrap_or(self.steps.len());
         first..self.steps.iter().rposition(is).map_or(first, |last| last + 1)
+    }
+
+    /// The pauses between messages that are sat out at this pace and last at least so long: how many, and their sum. What the recorded
+    /// server took for its answers is none of them.
+    pub fn long_pauses(&self, pace: Pace, least: Duration) -> (usize, Duration) {
+        let mut before = self.steps.first().map_or(self.span.1, |step| step.time);
+        let answered = |step: &Step| step.after.iter().filter_map(|call| self.calls[*call].answered_at).max();
+        let steps = self.steps.iter().map(|step| (answered(step), step.time));
+        let pauses = steps.chain([(None, self.span.1)]).map(|(answered, time)| {
+            let from = before.max(answered.unwrap_or(before));
+            before = from.max(time);
+            pace.pause(time.since(from))
+        });
+        let long: Vec<Duration> = pauses.filter(|pause| *pause >= least).collect();
+        (long.len(), long.iter().sum())
     }
 }
 
