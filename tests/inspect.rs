@@ -411,33 +411,37 @@ fn an_anonymised_capture_has_the_same_structure_and_no_names() {
         assert_eq!(one.len(), other.len(), "{path}");
         let bad = tshark(&shown, &["ip.checksum.status"]).iter().filter(|status| *status == "0").count();
         assert_eq!(bad, 0, "{path}: IPv4 headers whose checksum is wrong");
-        for record in [&mut before, &mut after] {
-            record["inspect"].as_object_mut().expect("a record").remove("comments");
-            for session in record["inspect"]["sessions"].as_array_mut().expect("a list") {
-                sessions += 1;
-                let url = session["url"].take();
-                session["url length"] = url.as_str().map(str::len).into();
-                assert!(url.as_str().is_none_or(is_rtmp_url), "{path}: {url}");
-                for field in ["key", "client", "server"] {
-                    session[field] = Value::Null;
-                }
-                for direction in ["c2s", "s2c"] {
-                    session["sha256"][direction] = session["sha256"][direction].is_null().into();
-                }
-            }
-            for other in record["inspect"]["other"].as_array_mut().expect("a list") {
-                other["key"] = Value::Null;
-            }
-        }
+        sessions += all(&before, "sessions").len();
+        [&mut before, &mut after].into_iter().for_each(without_names);
         assert_eq!(before["inspect"], after["inspect"], "{path}");
     }
-    assert!(sessions >= 2 * 20, "{sessions} sessions compared");
+    assert!(sessions >= 20, "{sessions} sessions compared");
     let out = inspect(&[
         &shipped("loc-rtmpdump-live-play-client.bin"),
         "--anonymise",
         &folder.path().join("x").to_string_lossy(),
     ]);
     assert_eq!(out.status.code(), Some(2), "a raw dump is no capture");
+}
+
+/// Takes out of a record what an anonymised capture has otherwise; that URLs are URLs is looked at.
+fn without_names(record: &mut Value) {
+    let found = record["inspect"].as_object_mut().expect("a record");
+    found.remove("comments");
+    for session in found["sessions"].as_array_mut().expect("a list") {
+        let url = session["url"].take();
+        session["url length"] = url.as_str().map(str::len).into();
+        assert!(url.as_str().is_none_or(is_rtmp_url), "{url}");
+        for direction in ["c2s", "s2c"] {
+            session["sha256"][direction] = session["sha256"][direction].is_null().into();
+        }
+        for field in ["key", "client", "server"] {
+            session[field] = Value::Null;
+        }
+    }
+    for other in found["other"].as_array_mut().expect("a list") {
+        other["key"] = Value::Null;
+    }
 }
 
 /// Whether it has an address and a port that can be.
