@@ -30,7 +30,7 @@ impl Dial for Small {
 fn what_a_server_takes_is_found() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let (mut search, mut tried) = (Search::new(1000), Vec::new());
+    let (mut search, mut tried) = (Search::new(1000, Bound::Asked), Vec::new());
     let promises = with_defaults(&["frame.p99 < 500ms".parse::<Slo>().unwrap()]);
     let shape = Shape { bitrate_bps: 100_000, fps: 10, gop: 10, audio_bps: 30_000 };
     runtime.block_on(async {
@@ -81,6 +81,18 @@ fn all_that_may_be_tried_may_be_the_answer() {
         (&record["load"]["plan"]["players"], &record["load"]["sessions"]["started"]),
         (&json!(9), &json!(10))
     );
+}
+
+#[test]
+fn without_a_number_the_search_goes_on_beyond_the_usual_one() {
+    for (args, of) in [(&[][..], "players"), (&["--players", "0"], "publishers")] {
+        let open = ["--find", "tcp.max < 20s", "--allow-limited", "--max-time", "4s"];
+        let (record, _) = load(&[args, &open].concat());
+        let find = &record["load"]["find"];
+        let tried: Vec<_> =
+            find["steps"].as_array().expect("steps").iter().map(|s| s["sessions"].as_u64()).collect();
+        assert_eq!((&find["of"], &tried[..2]), (&json!(of), &[Some(8), Some(16)][..]), "{find}");
+    }
 }
 
 #[test]

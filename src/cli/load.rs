@@ -27,11 +27,12 @@ pub struct LoadArgs {
     target: Option<Target>,
     /// Streams to publish, named PREFIX-0, PREFIX-1, …; where the target's prefix or query holds {i}, {i:04} or {1..20}, the stream's number
     /// is put there instead, and at {n} the session's.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=MAX_SESSIONS))]
-    publishers: u32,
-    /// Players, spread over the published streams.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(..=MAX_SESSIONS))]
-    players: u32,
+    /// By default 1.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=MAX_SESSIONS))]
+    publishers: Option<u32>,
+    /// Players, spread over the published streams; by default 10.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=MAX_SESSIONS))]
+    players: Option<u32>,
     /// Play this name, which somebody else publishes; with --publishers 0. Several by pattern: cam-{1..20}, with {n} the player's number.
     #[arg(long, value_name = "NAME")]
     play: Option<String>,
@@ -74,7 +75,7 @@ pub struct LoadArgs {
     /// Players read each time this comes round, not at once: cheaper, and latencies are exact to that.
     #[arg(long, value_name = "TIME", value_parser = tick)]
     tick: Option<Duration>,
-    /// Search the most players (with --players 0: streams), up to those given, with which this still holds, beside what holds anyway: doubled until
+    /// Search the most players (with --players 0: streams), up to those given or else to what this machine can make, with which this still holds, beside what holds anyway: doubled until
     /// it does not, then halved, a run of --ramp and --hold each. Where we are the limit it is no answer, and is said.
     #[arg(long, value_name = "EXPR", conflicts_with = "stage")]
     find: Option<Slo>,
@@ -107,6 +108,9 @@ pub struct LoadArgs {
     tls: TlsArgs,
 }
 
+/// Where nothing is said of them.
+const PUBLISHERS: u32 = 1;
+const PLAYERS: u32 = 10;
 /// Sessions of one run and role, at most.
 const MAX_SESSIONS: i64 = 20_000;
 /// AAC of one channel, in bit/s.
@@ -199,11 +203,13 @@ fn plan(args: &LoadArgs, shape: Shape) -> Result<Plan, Failure> {
         None => args.hold,
     };
     let stages = match args.stage.is_empty() {
-        true => [args.ramp, hold].map(|time| Stage { time, players: args.players }).to_vec(),
+        true => {
+            [args.ramp, hold].map(|time| Stage { time, players: args.players.unwrap_or(PLAYERS) }).to_vec()
+        }
         false => args.stage.clone(),
     };
     let mut plan = Plan {
-        publishers: args.publishers,
+        publishers: args.publishers.unwrap_or(PUBLISHERS),
         stages,
         rate: args.rate,
         shape,
@@ -214,7 +220,7 @@ fn plan(args: &LoadArgs, shape: Shape) -> Result<Plan, Failure> {
         ..Plan::default()
     };
     args.crowd.apply(&mut plan, args.target.as_ref())?;
-    match (args.publishers, plan.players(), &args.play) {
+    match (plan.publishers, plan.players(), &args.play) {
         (0, 0, _) => Err(Failure::usage("no publishers and no players: nothing to do")),
         (1.., _, Some(_)) => Err(Failure::usage("--play plays what others publish: it needs --publishers 0")),
         (0, _, None) => Err(Failure::usage("without publishers --play must say what is played")),

@@ -9,6 +9,8 @@ const EXACT: u32 = 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Search {
     max: u32,
+    /// Why no more than that are tried.
+    why: Bound,
     most: u32,
     /// The fewest that did not, and whether it was us.
     above: Option<(u32, bool)>,
@@ -48,9 +50,9 @@ impl Bound {
 }
 
 impl Search {
-    /// Of one session to so many.
-    pub fn new(max: u32) -> Search {
-        Search { max, most: 0, above: None }
+    /// Of one session to so many, which is all that were asked for or all that we can make.
+    pub fn new(max: u32, why: Bound) -> Search {
+        Search { max, why, most: 0, above: None }
     }
 
     /// What is to be tried next; `None`: that is all.
@@ -79,7 +81,7 @@ impl Search {
     /// Why there are no more.
     pub fn bound(&self) -> Bound {
         match self.above {
-            None => Bound::Asked,
+            None => self.why,
             Some((_, false)) => Bound::Target,
             Some((_, true)) => Bound::Generator,
         }
@@ -92,7 +94,7 @@ mod tests {
 
     /// The search of a target that carries so many, by a generator that carries so many.
     fn search(max: u32, target: u32, generator: u32) -> (Search, Vec<u32>) {
-        let (mut search, mut tried) = (Search::new(max), Vec::new());
+        let (mut search, mut tried) = (Search::new(max, Bound::Asked), Vec::new());
         while let Some(n) = search.next() {
             tried.push(n);
             assert!((1..=max).contains(&n) && tried.len() < 32, "{tried:?}");
@@ -124,6 +126,9 @@ mod tests {
         let (all, tried) = search(100, u32::MAX, u32::MAX);
         assert_eq!((all.most(), all.bound(), tried), (Some(100), Bound::Asked, vec![8, 16, 32, 64, 100]));
         assert_eq!(search(3, u32::MAX, u32::MAX).1, [3]);
+        let mut open = Search::new(3, Bound::Generator);
+        open.take(3, Answer::Held);
+        assert_eq!((open.most(), open.next(), open.bound()), (Some(3), None, Bound::Generator));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::LoadArgs;
 use super::preflight::{self, Machine, Needs};
+use super::{LoadArgs, MAX_SESSIONS};
 use crate::cli::embedded;
 use crate::cli::envelope::{self, Envelope};
 use crate::cli::output::{Format, Output};
@@ -33,6 +33,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// Runs what the arguments say and reports it.
 pub async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]) -> Result<Exit, Failure> {
     let envelope = Envelope::begin("load");
+    let plan = if searches_all(args, &plan) { widest(args, plan, &media) } else { plan };
     let raise = cleared(args, &plan, &media)?;
     let mut stop = std::pin::pin!(interrupted());
     let target = match &args.target {
@@ -108,10 +109,37 @@ pub async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]
     Ok(exit)
 }
 
+/// Whether the most sessions are searched for and nobody said how many at most.
+fn searches_all(args: &LoadArgs, plan: &Plan) -> bool {
+    let asked = if plan.players() > 0 { args.players } else { args.publishers };
+    args.find.is_some() && asked.is_none()
+}
+
+/// The plan with as many of what is searched for as this machine can make.
+fn widest(args: &LoadArgs, plan: Plan, media: &Media) -> Plan {
+    let machine = Machine::look();
+    let can = |n: u32| preflight::check(&needs(args, &with(&plan, n), media), &machine).is_ok();
+    let (mut most, mut more) = (1, MAX_SESSIONS as u32 + 1);
+    while more - most > 1 {
+        let middle = most + (more - most) / 2;
+        *if can(middle) { &mut most } else { &mut more } = middle;
+    }
+    with(&plan, most)
+}
+
 /// Whether this machine can do it; the descriptors to which the limit is to be raised.
 fn cleared(args: &LoadArgs, plan: &Plan, media: &Media) -> Result<Option<u64>, Failure> {
+    let cleared = preflight::check(&needs(args, plan, media), &Machine::look()).map_err(Failure::usage)?;
+    // Of a search to where it cannot go further that is known.
+    if !searches_all(args, plan) {
+        cleared.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
+    }
+    Ok(cleared.raise)
+}
+
+fn needs(args: &LoadArgs, plan: &Plan, media: &Media) -> Needs {
     let second = Duration::from_secs(1).as_nanos() as u64;
-    let needs = Needs {
+    Needs {
         publishers: plan.publishers.into(),
         players: plan.players().into(),
         frames_per_s: Kind::ALL.iter().map(|kind| u64::from(media.count_before(*kind, second))).sum(),
@@ -119,10 +147,7 @@ fn cleared(args: &LoadArgs, plan: &Plan, media: &Media) -> Result<Option<u64>, F
         swept: plan.tick.is_some(),
         embedded: args.target.is_none(),
         addresses: plan.sources.len().max(1) as u64,
-    };
-    let cleared = preflight::check(&needs, &Machine::look()).map_err(Failure::usage)?;
-    cleared.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
-    Ok(cleared.raise)
+    }
 }
 
 /// Runs against one target, one behind the other.
@@ -173,7 +198,8 @@ impl<F: Future<Output = ()>> Runs<'_, F> {
         let players = plan.players();
         let promises = [&[wanted.clone()][..], &args.slo].concat();
         let promises = slo::with_defaults(&promises);
-        let mut search = Search::new(if players > 0 { players } else { plan.publishers });
+        let why = if searches_all(args, &plan) { Bound::Generator } else { Bound::Asked };
+        let mut search = Search::new(if players > 0 { players } else { plan.publishers }, why);
         let of = if players > 0 { "players" } else { "publishers" };
         let mut find = Find { slo: wanted.text().to_owned(), of: of.to_owned(), ..Find::default() };
         let mut best: Option<(Load, Option<String>)> = None;
