@@ -353,7 +353,7 @@ fn mistakes_are_told_before_anything_is_sent() {
         (&["--bitrate", "20k"], "--bitrate: 20000 bit/s are too little for 30 frames"),
         (&["--stage", "10s"], "TIME:PLAYERS"),
         (&["-o", "junit"], "this verb has no format 'junit'; expected text, json, csv or hlog"),
-        (&["--churn", "5", "--players", "0"], "--churn is about players"),
+        (&["--late-join", "--players", "0"], "--late-join is about players"),
         (&["--churn", "50/s", "--rate", "10"], "more come back than --rate lets begin"),
         (&["--churn", "1000/s", "--hold", "2h", "--max-time", "2h"], "a run has at most"),
         (&["--slow-players", "5"], "PCT@RATE"),

@@ -273,6 +273,21 @@ fn churn_keeps_the_number_and_loses_nothing() {
 }
 
 #[test]
+fn publishers_without_players_leave_and_come_back() {
+    let plan = Plan { churn: Some(SECOND / 2), ..plan(4, &[(0, 0), (10, 0)]) };
+    let (found, lives) = run(plan, &[]);
+    let sessions = &found.load.sessions;
+    assert_eq!(
+        (sessions.planned, sessions.started, sessions.ended, lives.len()),
+        (23, 23, 23, 23),
+        "{sessions:?}"
+    );
+    // Each is away for a tenth of a second of each two that it is there.
+    let (sent, all) = (found.load.frames.sent, 4 * frames_in(10 * SECOND));
+    assert!((all * 93 / 100..all * 97 / 100).contains(&sent), "{sent} of {all}");
+}
+
+#[test]
 fn slow_players_take_no_more_than_they_may_and_spoil_no_number() {
     let slow = Slow { per_cent: 25.0, rate_bps: 40_000 };
     let (found, _) = run(Plan { slow: Some(slow), ..plan(1, &[(0, 4), (8, 4)]) }, &[]);

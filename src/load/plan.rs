@@ -29,7 +29,7 @@ pub struct Plan {
     pub max_time: Duration,
     /// Event loops; 0: one a core.
     pub shards: usize,
-    /// Each time so much of it passed, the player that has been there longest leaves and comes back.
+    /// Each time so much of it passed, the player that has been there longest leaves and comes back; where there are none, the publisher.
     pub churn: Option<Duration>,
     /// Players that read slowly.
     pub slow: Option<Slow>,
@@ -134,26 +134,17 @@ impl Plan {
 
     /// The whole run, laid out.
     pub fn timetable(&self) -> Timetable {
-        let mut pace = Pace { next: Duration::ZERO, step: Duration::from_secs(1) / self.rate.max(1) };
-        // Where there are no players the ramp is the publishers'.
-        let ramp = self.stages.first().filter(|_| self.players() == 0).map_or(Duration::ZERO, |s| s.time);
-        let jobs: Vec<Job> = (0..self.publishers)
-            .map(|i| {
-                let begin = pace.take(ramp * i / self.publishers);
-                Job { role: Role::Publisher(i), begin, end: None }
-            })
-            .collect();
-        let mut at = if self.players() == 0 { Duration::ZERO } else { pace.next };
-        if self.late_join && self.players() > 0 {
-            at += self.gop();
-            pace.next = at;
+        let (mut crowd, mut at) = (self.publishers_come(), Duration::ZERO);
+        if self.players() > 0 {
+            // Those that come and go are the players.
+            crowd.there.clear();
+            crowd.spread = if self.late_join { self.gop() } else { Duration::ZERO };
+            at = crowd.pace.next + crowd.spread;
+            (crowd.pace.next, crowd.churn) = (at, self.churn_from(at));
         }
-        let mut crowd =
-            Crowd { pace, jobs, playing: VecDeque::new(), number: 0, churn: None, spread: Duration::ZERO };
-        crowd.churn = self.churn.map(|gap| (at + gap, gap));
-        crowd.spread = if self.late_join { self.gop() } else { Duration::ZERO };
+        let mut from: u32 = 0;
         for stage in &self.stages {
-            let (from, to) = (crowd.playing.len() as u32, stage.players);
+            let to = stage.players;
             for k in 0..from.abs_diff(to) {
                 let when = at + stage.time * (k + u32::from(to < from)) / from.abs_diff(to);
                 crowd.churn_before(when);
@@ -162,20 +153,48 @@ impl Plan {
             // A stage that the rate stretched ends later, and what is behind it too.
             at = (at + stage.time).max(if to > from { crowd.pace.next } else { at });
             crowd.churn_before(at.min(self.max_time));
+            from = to;
         }
         let silence = at.max(crowd.pace.next).min(self.max_time) + crowd.spread;
         let mut jobs = crowd.jobs;
         jobs.sort_by_key(|job| job.begin);
         Timetable { jobs, silence }
     }
+
+    /// The publishers. Where there are no players, ramp and churn are theirs.
+    fn publishers_come(&self) -> Crowd {
+        let pace = Pace { next: Duration::ZERO, step: Duration::from_secs(1) / self.rate.max(1) };
+        let (jobs, there, spread) = (Vec::new(), VecDeque::new(), Duration::ZERO);
+        let mut crowd = Crowd { pace, jobs, there, number: 0, churn: None, spread };
+        let mut ramp = Duration::ZERO;
+        if self.players() == 0 {
+            ramp = self.stages.first().map_or(ramp, |stage| stage.time);
+            crowd.churn = self.churn_from(Duration::ZERO);
+        }
+        for i in 0..self.publishers {
+            let when = ramp * i / self.publishers;
+            crowd.churn_before(when);
+            crowd.come(Role::Publisher(i), when);
+        }
+        crowd
+    }
+
+    /// When the first one leaves, and how long after it each other.
+    fn churn_from(&self, at: Duration) -> Option<(Duration, Duration)> {
+        self.churn.map(|gap| (at + gap, gap))
+    }
 }
 
-/// Players that come and go.
+/// How long a publisher that comes back stays away: the target is to let go of its name.
+const AWAY: Duration = Duration::from_millis(100);
+
+/// Sessions that come and go.
 struct Crowd {
     pace: Pace,
     jobs: Vec<Job>,
     /// Those that are there, the earliest first.
-    playing: VecDeque<usize>,
+    there: VecDeque<usize>,
+    /// Of the next player.
     number: u32,
     /// When the next one leaves and comes back, and how long after it the one behind.
     churn: Option<(Duration, Duration)>,
@@ -185,33 +204,32 @@ struct Crowd {
 
 impl Crowd {
     fn join(&mut self, when: Duration) {
-        self.come(self.number, when);
+        self.come(Role::Player(self.number), when);
         self.number += 1;
     }
 
-    fn come(&mut self, number: u32, when: Duration) {
+    fn come(&mut self, role: Role, when: Duration) {
         // The same plan is the same run, random places included.
         let share = StdRng::seed_from_u64(self.jobs.len() as u64).random::<f64>();
         let begin = self.pace.take(when) + self.spread.mul_f64(share);
-        self.playing.push_back(self.jobs.len());
-        self.jobs.push(Job { role: Role::Player(number), begin, end: None });
+        self.there.push_back(self.jobs.len());
+        self.jobs.push(Job { role, begin, end: None });
     }
 
     fn leave(&mut self, when: Duration) {
-        if let Some(last) = self.playing.pop_back() {
+        if let Some(last) = self.there.pop_back() {
             self.jobs[last].end = Some(when.max(self.jobs[last].begin));
         }
     }
 
-    /// Lets players leave and come back as far as their time is before this.
+    /// Lets those that are there leave and come back as far as their time is before this.
     fn churn_before(&mut self, until: Duration) {
         while let Some((when, gap)) = self.churn.filter(|(when, _)| *when < until) {
-            if let Some(first) = self.playing.pop_front() {
-                let when = when.max(self.jobs[first].begin);
-                self.jobs[first].end = Some(when);
-                if let Role::Player(number) = self.jobs[first].role {
-                    self.come(number, when);
-                }
+            if let Some(first) = self.there.pop_front() {
+                let Job { role, begin, end } = &mut self.jobs[first];
+                let (role, when) = (*role, when.max(*begin));
+                *end = Some(when);
+                self.come(role, if matches!(role, Role::Publisher(_)) { when + AWAY } else { when });
             }
             self.churn = Some((when + gap, gap));
         }
@@ -289,6 +307,26 @@ mod tests {
         }
         assert!((2..11).all(|second| up(&table, SECOND * second) == 10));
         assert!(table.jobs.windows(2).all(|w| w[0].begin <= w[1].begin));
+    }
+
+    #[test]
+    fn where_there_are_no_players_publishers_leave_and_come_back() {
+        let stages = [1, 10].map(|s| Stage { time: SECOND * s, players: 0 }).to_vec();
+        let churn = Some(SECOND / 2);
+        let table = Plan { publishers: 4, stages, churn, ..Plan::default() }.timetable();
+        assert_eq!(table.jobs.len(), 4 + 21);
+        for (i, job) in table.jobs.iter().enumerate() {
+            let later = table.jobs[i + 1..].iter().find(|other| other.role == job.role);
+            assert_eq!(later.map(|other| other.begin), job.end.map(|end| end + AWAY), "{i}");
+        }
+        let with_players = Plan {
+            publishers: 1,
+            stages: vec![Stage { time: SECOND * 5, players: 2 }],
+            churn,
+            ..Plan::default()
+        };
+        let publisher = |job: &&Job| job.role == Role::Publisher(0);
+        assert_eq!(with_players.timetable().jobs.iter().filter(publisher).count(), 1);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::net::target::Target;
 #[derive(Debug, Args)]
 pub struct CrowdArgs {
     /// So many players a second leave and come back, evenly: 5, 0.5/s. Those that have been there longest go first; they come back at once, to
-    /// the same stream, as new sessions under --rate.
+    /// the same stream, as new sessions under --rate. Publishers stay, unless there are no players: then it is they, a tenth of a second later.
     #[arg(long, value_name = "R/s", value_parser = churn)]
     churn: Option<Duration>,
     /// This share of the players reads no more than so many bit/s each: 5%@200k. What they get is counted apart and in no latency; those that
@@ -46,11 +46,7 @@ impl CrowdArgs {
         plan.burst = self.burst;
         names(plan, target)?;
         let players = plan.players() > 0;
-        for (asked, name) in [
-            (plan.churn.is_some(), "--churn"),
-            (plan.slow.is_some(), "--slow-players"),
-            (plan.late_join, "--late-join"),
-        ] {
+        for (asked, name) in [(plan.slow.is_some(), "--slow-players"), (plan.late_join, "--late-join")] {
             if asked && !players {
                 return Err(Failure::usage(format!("{name} is about players, and there are none")));
             }
