@@ -363,14 +363,14 @@ const RULES: &[Row] = &[
     }),
     ("c2s bandwidth-unanswered 9", |t| {
         t.connected().message(SERVER, &Message::SetPeerBandwidth { size: 9, limit: 0 }).create(2.0);
-        t.create_result(2.0, 1.0).publish(1).status(1, PUBLISHED).wait_s(2).audio(CLIENT, 1, 0, MP3);
+        t.create_result(2.0, 1.0).publish(1).status(1, PUBLISHED).wait_s(11).audio(CLIENT, 1, 0, MP3);
     }),
     ("c2s bandwidth-unanswered 8", |t| {
         // Dynamic is hard after hard.
         t.connected().message(SERVER, &Message::SetPeerBandwidth { size: 9, limit: 0 });
         t.message(CLIENT, &Message::WindowAckSize(9));
         t.message(SERVER, &Message::SetPeerBandwidth { size: 8, limit: 2 }).create(2.0);
-        t.create_result(2.0, 1.0).publish(1).status(1, PUBLISHED).wait_s(2).audio(CLIENT, 1, 0, MP3);
+        t.create_result(2.0, 1.0).publish(1).status(1, PUBLISHED).wait_s(11).audio(CLIENT, 1, 0, MP3);
     }),
     ("c2s message-type 99", |t| {
         t.connected().message(CLIENT, &Message::Unknown { type_id: 99, payload: Bytes::from_static(b"x") });
@@ -493,15 +493,15 @@ const CLEAN: &[Row] = &[
         t.connected().message(SERVER, &Message::SetPeerBandwidth { size: 9, limit: 2 });
         t.message(CLIENT, &Message::WindowAckSize(8));
         t.message(SERVER, &Message::SetPeerBandwidth { size: 8, limit: 0 }).create(2.0);
-        t.create_result(2.0, 1.0).publish(1).status(1, PUBLISHED).wait_s(2).audio(CLIENT, 1, 0, MP3);
+        t.create_result(2.0, 1.0).publish(1).status(1, PUBLISHED).wait_s(11).audio(CLIENT, 1, 0, MP3);
     }),
     ("a bandwidth that is answered", |t| {
         t.connected().message(SERVER, &Message::SetPeerBandwidth { size: 9, limit: 0 }).create(2.0);
-        t.create_result(2.0, 1.0).publish(1).status(1, PUBLISHED).wait_s(2).audio(CLIENT, 1, 0, MP3);
+        t.create_result(2.0, 1.0).publish(1).status(1, PUBLISHED).wait_s(9).audio(CLIENT, 1, 0, MP3);
         t.message(CLIENT, &Message::WindowAckSize(9));
     }),
     ("a bandwidth that was not read for certain", |t| {
-        t.publishing().message(SERVER, &Message::SetPeerBandwidth { size: 9, limit: 0 }).wait_s(2);
+        t.publishing().message(SERVER, &Message::SetPeerBandwidth { size: 9, limit: 0 }).wait_s(11);
         t.audio(CLIENT, 1, 0, MP3);
     }),
     ("a ping that may still be answered", |t| {
@@ -584,6 +584,46 @@ fn what_may_stand_in_a_hole_is_not_missed() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Direction and name of each note that cites a clause.
+fn names(found: &Inspect) -> Vec<(String, String)> {
+    let all = found.sessions.iter().flat_map(|s| &s.notes).filter(|n| n.clause.is_some());
+    all.map(|n| (n.direction.to_string(), n.note.to_string())).collect()
+}
+
+#[test]
+fn a_capture_that_lacks_packets_has_no_note_that_the_whole_has_not() {
+    let mut wrong = Vec::new();
+    let mut read = 0;
+    for (what, talk) in RULES.iter().chain(CLEAN).chain(UNCERTAIN) {
+        let mut t = Talk::new();
+        talk(&mut t);
+        t.close();
+        let (whole, known) = (t.packets.clone(), names(&t.read()));
+        let mut check = |how: String, packets: Vec<(u64, Packet)>| {
+            t.packets = packets;
+            read += 1;
+            let more: Vec<_> = names(&t.read()).into_iter().filter(|n| !known.contains(n)).collect();
+            if !more.is_empty() {
+                wrong.push(format!("{what}: {how}: {more:?}"));
+            }
+        };
+        // Of what a large message is sent in, the first packets and the last ones are enough.
+        let places = (0..whole.len()).filter(|i| *i < 30 || whole.len() - i < 15);
+        for i in places {
+            check(format!("without packet {i}"), [&whole[..i], &whole[i + 1..]].concat());
+            check(format!("up to packet {i}"), whole[..=i].to_vec());
+            check(format!("from packet {i} on"), whole[i..].to_vec());
+            let late = whole.iter().filter(|(_, p)| p.side == SERVER).skip(i).cloned();
+            let other = whole.iter().filter(|(_, p)| p.side == CLIENT).cloned();
+            let mut half: Vec<_> = other.chain(late).collect();
+            half.sort_by_key(|(time, _)| *time);
+            check(format!("without the server's first {i}"), half);
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {read}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(read > 3000, "{read}");
 }
 
 /// Sessions of [`RULES`] whose note needs the other direction.

@@ -286,7 +286,7 @@ impl<'w> Sessions<'w> {
             lint.lost(direction);
         }
         if shake.is_whole() {
-            lint.shaken(shake.departures());
+            lint.shaken(shake.departures(of.began));
         }
         let found = lint.take();
         self.note_down(state, of, found);
@@ -319,7 +319,7 @@ impl<'w> Sessions<'w> {
     /// Sums a session up.
     fn session(&mut self, mut state: State, of: &Connection) -> inspect::Session {
         if let Some(lint) = &mut state.lint {
-            lint.shaken(state.shake.departures());
+            lint.shaken(state.shake.departures(of.began));
             lint.end(of.fin, of.disordered || of.began != [true; 2]);
             let found = lint.take();
             self.note_down(&mut state, of, found);
@@ -348,6 +348,9 @@ impl<'w> Sessions<'w> {
         for direction in Direction::BOTH {
             self.add_side(&mut s, std::mem::take(&mut state.sides[direction as usize]), direction);
         }
+        // Where no SYN was seen, what looks like a handshake may be anything.
+        let certain = Direction::BOTH.map(|direction| of.began[direction as usize] || state.shake.is_met());
+        s.notes.retain(|note| note.clause.is_none() || certain[usize::from(note.direction == "s2c")]);
         if let Some((direction, offset)) = of.first_conflict {
             let text = "bytes that came again differ from the first copy";
             s.notes.push(inspect::Note {

@@ -23,6 +23,8 @@ const DATA: u64 = ANSWER + BLOCK_LEN as u64;
 pub struct Shake {
     sides: [Side; 2],
     told: bool,
+    /// Both sides' first bytes are known for what they are, or an answer belongs to the other side's hello.
+    met: bool,
 }
 
 #[derive(Debug, Default)]
@@ -60,13 +62,26 @@ impl Shake {
         !self.told && self.sides.iter().all(|side| side.answer.is_some())
     }
 
-    /// What departs from what is there, each with the time of its piece; once.
-    pub fn departures(&mut self) -> Vec<Found> {
+    /// Whether what was read as a handshake is one, known when its departures were asked for.
+    pub fn is_met(&self) -> bool {
+        self.met
+    }
+
+    /// What departs from what is there, each with the time of its piece; once. Of a side whose first byte is not `known` for what it is, the
+    /// pieces count where answers show that they are a handshake's.
+    pub fn departures(&mut self, known: [bool; 2]) -> Vec<Found> {
         let mut notes = Vec::new();
         if std::mem::replace(&mut self.told, true) {
             return notes;
         }
-        let [client, server] = std::mem::take(&mut self.sides);
+        let mut sides = std::mem::take(&mut self.sides);
+        self.met = known == [true; 2] || Side::meet(&sides);
+        for (side, known) in sides.iter_mut().zip(known) {
+            if !known && !self.met {
+                *side = Side::default();
+            }
+        }
+        let [client, server] = sides;
         let times = [client.times(), server.times()];
         let mut say = |from, kind, offset, value| {
             let [hello, answer, data] = times[from as usize];
@@ -142,6 +157,21 @@ impl Shake {
 }
 
 impl Side {
+    /// Whether an answer belongs to the other side's hello.
+    fn meet([client, server]: &[Side; 2]) -> bool {
+        [(server, client, Signer::Server, Signer::Client), (client, server, Signer::Client, Signer::Server)]
+            .into_iter()
+            .any(|(asks, answers, signs, answer_signs)| {
+                let (Some(asked), Some((_, answer))) =
+                    (Hello::of(asks.hello.clone(), signs), &answers.answer)
+                else {
+                    return false;
+                };
+                let signed = |digest: [u8; 32]| answer.answer_signed(answer_signs, &digest);
+                differs(answer, &asked.block).is_none() || asked.digest.is_some_and(signed)
+            })
+    }
+
     /// When the hello was there, the answer, and data; the version comes with the hello.
     fn times(&self) -> [Time; 3] {
         let of = |piece: &Option<(Time, Block)>| piece.as_ref().map(|(time, _)| *time).unwrap_or_default();
@@ -204,7 +234,7 @@ mod tests {
             p
         }
 
-        fn notes(&self) -> String {
+        fn shake(&self) -> Shake {
             let mut shake = Shake::default();
             let at = |n: usize| Time::from_micros(self.at[n] * 1000);
             for (i, from) in Direction::BOTH.into_iter().enumerate() {
@@ -213,9 +243,14 @@ mod tests {
                 shake.answer(from, at(2 + i), &self.answers[i]);
                 shake.data(from, at(4 + i));
             }
+            shake
+        }
+
+        fn notes(&self) -> String {
+            let mut shake = self.shake();
             assert!(shake.is_whole());
-            let notes = shake.departures();
-            assert!(!shake.is_whole() && shake.departures().is_empty(), "told once");
+            let notes = shake.departures([true; 2]);
+            assert!(!shake.is_whole() && shake.departures([true; 2]).is_empty(), "told once");
             let told = notes.iter().map(|f| {
                 format!("{} {} {} {}", f.direction, f.note.kind.name(), f.note.offset, f.note.value)
             });
@@ -265,11 +300,27 @@ mod tests {
     }
 
     #[test]
+    fn what_begins_anywhere_counts_where_an_answer_shows_a_handshake() {
+        for pieces in [Pieces::plain, Pieces::signed] {
+            for (break_it, says) in [(false, true), (true, false)] {
+                let mut p = pieces();
+                p.hellos[0].0[7] = 9;
+                if break_it {
+                    // Neither answer is one.
+                    p.answers.iter_mut().for_each(|answer| answer.0[8..].fill(7));
+                }
+                let mut shake = p.shake();
+                assert_eq!((!shake.departures([false; 2]).is_empty(), shake.is_met()), (says, says));
+            }
+        }
+    }
+
+    #[test]
     fn what_did_not_come_or_came_at_no_certain_time_is_not_said() {
         let mut shake = Shake::default();
         shake.version(Direction::C2s, 3);
         shake.hello(Direction::C2s, Time::ZERO, &Block::new(1, 7, b"x"));
-        let kinds: Vec<_> = shake.departures().iter().map(|f| f.note.kind).collect();
+        let kinds: Vec<_> = shake.departures([true; 2]).iter().map(|f| f.note.kind).collect();
         assert_eq!(kinds, [NoteKind::ClientWord]);
         let mut pieces = Pieces::plain();
         pieces.at = [0; 6];

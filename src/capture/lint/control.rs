@@ -16,10 +16,8 @@ const READ: u64 = 1 << 20;
 const NEAR_WRAP: u64 = 0xF000_0000;
 /// Pings that wait, at most; further ones are not judged.
 const MAX_PINGS: usize = 16;
-/// How long a peer must have gone on before it is said that it did not answer a ping.
+/// How long a peer must have gone on before it is said that it did not answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The same of what is answered at once.
-const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// What the sender of a direction announced and asked.
 #[derive(Debug, Default)]
@@ -177,7 +175,7 @@ impl Lint {
         for ping in pings.iter().filter(|ping| heard.since(ping.time) >= PATIENCE) {
             self.say_of_both(&place(ping), NoteKind::PingUnanswered, u64::from(ping.value));
         }
-        let asked = bandwidth.filter(|q| q.end <= read && heard.since(q.time) >= AT_ONCE);
+        let asked = bandwidth.filter(|q| q.end <= read && heard.since(q.time) >= PATIENCE);
         if let Some(asked) = asked {
             self.say_of_both(&place(&asked), NoteKind::BandwidthUnanswered, u64::from(asked.value));
         }
