@@ -182,6 +182,7 @@ fn departures_are_notes_with_clauses_and_strict_finds_them() {
         (&fresh["clause"], &fresh["direction"], &fresh["offset"]),
         (&"rtmp/5.3.1.2.1/3".into(), &"c2s".into(), &3073.into())
     );
+    assert_eq!((&fresh["level"], &fresh["time_us"]), (&"MUST".into(), &1000.into()));
     assert!(notes.iter().any(|n| n["note"] == "control-place"), "{notes:?}");
     let out = inspect(&[&path.to_string_lossy(), "--strict"]);
     assert_eq!(out.status.code(), Some(1));
@@ -224,12 +225,18 @@ fn handshakes_are_linted() {
 }
 
 #[test]
-fn strict_finds_holes_and_damage_and_nothing_else() {
+fn strict_finds_notes_holes_and_damage_and_nothing_else() {
     let status = |args: &[&str]| inspect(args).status.code();
     let cut = shipped("loc-snaplen96-ffmpeg-publish.pcap");
     assert_eq!((status(&[&cut]), status(&[&cut, "--strict"])), (Some(0), Some(1)));
     let good = shipped("loc-rtmpdump-live-play-server.bin");
     assert_eq!(status(&[&good, "--strict"]), Some(0), "{}", stdout(&inspect(&[&good])));
+    // FFmpeg numbers its publish and deleteStream, which the text has as 0.
+    let departs = shipped("loc-ffmpeg-publish.pcapng");
+    assert_eq!((status(&[&departs]), status(&[&departs, "--strict"])), (Some(0), Some(1)));
+    let note = "  note: c2s at 3353 stream-command-id [rtmp/7.2.2/11 implied]: a stream's command whose transaction id is not 0 \
+                (value: it) (value 5, 2 times, first at 0.179045 s)\n";
+    assert!(stdout(&inspect(&[&departs])).contains(note), "{}", stdout(&inspect(&[&departs])));
     let folder = tempfile::tempdir().expect("a folder");
     let whole = std::fs::read(shipped("loc-rtmpe-attempt-rtmpdump.pcapng")).expect("a capture");
     let damaged = file(&folder, "damaged.pcapng", &whole[..whole.len() - 1]);

@@ -745,6 +745,39 @@ fn what_is_not_certain_is_not_said() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// More than is kept of a session: what is beyond has no note, and nothing is said that would need it.
+const LIMITS: &[Row] = &[
+    ("c2s media-early 2 x15", |t| {
+        t.publishing();
+        (2..40).for_each(|msid| _ = t.audio(CLIENT, msid, 0, MP3));
+    }),
+    ("", |t| {
+        t.connected();
+        (10..80).for_each(|id| _ = t.command(CLIENT, 0, "call", f64::from(id), vec![]));
+        t.command(SERVER, 0, "_result", 999.0, vec![]);
+    }),
+    ("s2c answer-unknown 100 x16", |t| {
+        t.connected();
+        (100..130).for_each(|id| _ = t.command(SERVER, 0, "_result", f64::from(id), vec![]));
+        t.create(2.0).create_result(2.0, 1.0);
+    }),
+    ("c2s ping-unanswered 0 x16", |t| {
+        t.publishing();
+        (0..30).for_each(|n| _ = t.message(SERVER, &Message::UserControl(UserControl::PingRequest(n))));
+        t.message(CLIENT, &Message::UserControl(UserControl::PingResponse(25)));
+        t.wait_s(11).audio(CLIENT, 1, 0, MP3);
+    }),
+];
+
+#[test]
+fn what_is_kept_of_a_session_has_limits() {
+    for (want, talk) in LIMITS {
+        let mut t = Talk::new();
+        talk(&mut t);
+        assert_eq!(t.close().notes(), *want);
+    }
+}
+
 #[test]
 fn what_overran_every_buffer_was_read() {
     let mut t = Talk::new();
