@@ -104,6 +104,15 @@ impl<T: DeserializeOwned> Spool<T> {
         self.index.iter().map(move |entry| self.read(entry, &mut buffer))
     }
 
+    /// The entry of this number, of a spool that is sorted.
+    ///
+    /// # Errors
+    /// When it cannot be read back.
+    pub fn get(&self, number: u64) -> io::Result<Option<T>> {
+        let found = self.index.binary_search_by_key(&number, |entry| entry.number);
+        found.ok().map(|i| self.read(&self.index[i], &mut Vec::new())).transpose()
+    }
+
     fn read(&self, entry: &Entry, buffer: &mut Vec<u8>) -> io::Result<T> {
         let bytes = match (&self.file, entry.at.checked_sub(self.written)) {
             (Some(file), None) => {
@@ -149,6 +158,8 @@ mod tests {
             n += 1;
         }
         assert_eq!(n, many);
+        assert_eq!(spool.get(many - 1).unwrap(), Some(entry(many - 1)));
+        assert_eq!((spool.get(3).unwrap(), spool.get(many).unwrap()), (Some(entry(3)), None));
         spool.retain(|n| n % 1000 == 7);
         assert_eq!(serde_json::to_value(&spool).unwrap()[1], entry(1007));
         assert_eq!(spool.len() as u64, (many + 992) / 1000);

@@ -9,14 +9,18 @@
 mod packets;
 mod words;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 use super::frame::{Segment, Unwrapper};
 use super::pcap::{self, FileFacts, Reader, Source};
 use super::session::naming;
 use super::stream::{Connection, Direction, Handler, Hole, Streams};
+use crate::record::spool::Spool;
 use crate::wire::chunk::{ChunkHeader, ChunkReader, Limits, MessageHeader, Quirks, ReadEvent};
 use crate::wire::handshake::BLOCK_LEN;
 use crate::wire::media::{Kind, kind};
@@ -50,23 +54,42 @@ pub enum Error {
 /// # Errors
 /// When it cannot be read or the result not be written. A damaged file is written as far as it can be read.
 pub fn anonymise(path: &Path, out: &mut dyn Write) -> Result<u64, Error> {
-    let Plans { mut plans, facts, links } = plan(open(path)?)?;
+    let Plans { plans, facts, links } = plan(open(path)?)?;
     let mut reader = open(path)?;
-    let (mut unwrapper, mut streams) = (Unwrapper::default(), Streams::new(Nothing));
+    let (mut unwrapper, mut streams) = (Unwrapper::default(), Streams::new(Ended::default()));
+    let mut planned = HashMap::new();
     let (mut masks, mut headers) = (Masks::default(), Vec::new());
     let (mut container, mut written) = (Container::new(out, &facts, &links)?, 0);
     while let Ok(Some(packet)) = reader.packet() {
         headers.clear();
-        let payload = unwrapper.segment_and_headers(packet, &mut headers).and_then(|s| {
-            let number = streams.segment(&s)?;
-            plans.get_mut(&number).map(|plan| plan.payload(&s))
-        });
+        let payload = match unwrapper.segment_and_headers(packet, &mut headers) {
+            Some(segment) => {
+                let number = streams.segment(&segment);
+                streams.handler.0.drain(..).for_each(|number| drop(planned.remove(&number)));
+                number.map(|number| payload(&mut planned, &plans, number, &segment)).transpose()?
+            }
+            None => None,
+        };
         let bytes = masks.packet(packet.data, &headers, &payload.unwrap_or_default());
         container.packet(&packet, &bytes)?;
         written += 1;
     }
     container.finish()?;
     Ok(written)
+}
+
+/// The payload of a segment as it is to be written; of connections that are read now the plan is in memory.
+fn payload(
+    planned: &mut HashMap<u64, Option<Plan>>,
+    plans: &Spool<Plan>,
+    number: u64,
+    segment: &Segment<'_>,
+) -> io::Result<Vec<u8>> {
+    let plan = match planned.entry(number) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => new.insert(plans.get(number)?),
+    };
+    Ok(plan.as_mut().map(|plan| plan.payload(segment)).unwrap_or_default())
 }
 
 fn open(path: &Path) -> Result<Reader, Error> {
@@ -78,8 +101,8 @@ fn open(path: &Path) -> Result<Reader, Error> {
 
 /// What the first pass finds out.
 struct Plans {
-    /// By the number of the connection.
-    plans: HashMap<u64, Plan>,
+    /// By the number of the connection, of those of which anything is kept.
+    plans: Spool<Plan>,
     facts: FileFacts,
     /// Of each interface that has packets.
     links: BTreeMap<u64, i32>,
@@ -87,7 +110,7 @@ struct Plans {
 
 fn plan(mut reader: Reader) -> Result<Plans, Error> {
     let mut unwrapper = Unwrapper::default();
-    let mut streams = Streams::new(Planner { plans: HashMap::new(), words: Words::default() });
+    let mut streams = Streams::new(Planner::default());
     let mut links = BTreeMap::new();
     loop {
         match reader.packet() {
@@ -102,16 +125,21 @@ fn plan(mut reader: Reader) -> Result<Plans, Error> {
         }
     }
     streams.finish_all();
-    Ok(Plans { plans: streams.handler.plans, facts: reader.facts(), links })
+    let Planner { mut plans, failed, .. } = streams.handler;
+    failed.map_or(Ok(()), Err)?;
+    plans.sort();
+    Ok(Plans { plans, facts: reader.facts(), links })
 }
 
 /// What is kept of a connection's bytes.
+#[derive(Serialize, Deserialize)]
 struct Plan {
     client: std::net::SocketAddr,
     sides: [Kept; 2],
 }
 
 /// One direction: pieces by place, in order; what lies between them becomes zeros.
+#[derive(Serialize, Deserialize)]
 struct Kept {
     start: Option<u32>,
     pieces: Vec<Piece>,
@@ -119,10 +147,14 @@ struct Kept {
     near: u64,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Piece {
+    #[serde(rename = "a")]
     at: u64,
+    #[serde(rename = "l")]
     len: u64,
     /// `None`: as it stands in the capture.
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
     bytes: Option<Vec<u8>>,
 }
 
@@ -152,9 +184,11 @@ impl Plan {
 }
 
 /// Finds out what is kept.
+#[derive(Default)]
 struct Planner {
-    plans: HashMap<u64, Plan>,
+    plans: Spool<Plan>,
     words: Words,
+    failed: Option<io::Error>,
 }
 
 #[derive(Default)]
@@ -206,14 +240,27 @@ impl Handler for Planner {
     }
 
     fn end(&mut self, state: Planning, of: Connection) {
+        if state.sides.iter().all(|side| side.pieces.is_empty()) {
+            return;
+        }
         let mut starts = of.start.into_iter();
-        let sides =
-            state.sides.map(|side| Kept { start: starts.next().flatten(), pieces: side.pieces, near: 0 });
-        self.plans.insert(of.number, Plan { client: of.client, sides });
+        let sides = state.sides.map(|side| side.kept(starts.next().flatten()));
+        let pushed = self.plans.push(of.number, &Plan { client: of.client, sides });
+        self.failed = self.failed.take().or(pushed.err());
     }
 }
 
 impl Reading {
+    fn kept(self, start: Option<u32>) -> Kept {
+        let mut pieces = self.pieces;
+        pieces.dedup_by(|next, last| {
+            let joined = next.bytes.is_none() && last.bytes.is_none() && last.at + last.len == next.at;
+            last.len += if joined { next.len } else { 0 };
+            joined
+        });
+        Kept { start, pieces, near: 0 }
+    }
+
     fn keep(&mut self, at: u64, len: u64) {
         match self.pieces.last_mut() {
             Some(last) if last.bytes.is_none() && last.at + last.len == at => last.len += len,
@@ -265,13 +312,14 @@ impl Reading {
     fn message(&mut self, header: MessageHeader, payload: &[u8], words: &Words) {
         let mut at = 0;
         let kept = kept_payload(header.type_id, payload, words);
+        let as_it_stands = payload.starts_with(&kept);
         for (place, len) in self.open.remove(&header.csid).unwrap_or_default() {
             let end = (at + len as usize).min(kept.len());
             if at < end {
                 self.pieces.push(Piece {
                     at: place,
                     len: (end - at) as u64,
-                    bytes: Some(kept[at..end].to_vec()),
+                    bytes: (!as_it_stands).then(|| kept[at..end].to_vec()),
                 });
             }
             at += len as usize;
@@ -352,14 +400,17 @@ fn values(type_id: u8, payload: &[u8], words: &Words) -> Option<Vec<u8>> {
     (out.len() == payload.len()).then_some(out)
 }
 
-/// The second pass asks only which connection a segment belongs to.
-struct Nothing;
+/// The second pass asks only which connection a segment belongs to, and which ended since.
+#[derive(Default)]
+struct Ended(Vec<u64>);
 
-impl Handler for Nothing {
+impl Handler for Ended {
     type State = ();
     fn data(&mut self, (): &mut (), _: &Connection, _: Direction, _: Time, _: u64, _: &[u8]) {}
     fn hole(&mut self, (): &mut (), _: &Connection, _: Time, _: Hole) {}
-    fn end(&mut self, (): (), _: Connection) {}
+    fn end(&mut self, (): (), of: Connection) {
+        self.0.push(of.number);
+    }
 }
 
 #[cfg(test)]
