@@ -1,7 +1,6 @@
 //! One single-threaded event loop: its sessions never leave it, and what they measure is its own until it hands it over each second.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -63,8 +62,8 @@ pub struct Shard {
     /// What slow players got: it says nothing of the others.
     pub slow: RefCell<Stats>,
     pub up: Cell<u64>,
-    /// Those that listen to streams of ours, by where they are.
-    pub players: RefCell<HashMap<usize, Rc<RefCell<Receiver>>>>,
+    /// Of those that listen; one that nobody else holds has ended.
+    pub receivers: RefCell<Vec<Rc<RefCell<Receiver>>>>,
     pub wheel: Wheel,
     /// The real-time clock less the monotonic one; `None` while they step.
     pub offset_ns: Cell<Option<u64>>,
@@ -98,7 +97,7 @@ pub async fn drive(run: Arc<Run>, jobs: Vec<Job>, reports: UnboundedSender<Repor
         stats: RefCell::default(),
         slow: RefCell::default(),
         up: Cell::new(0),
-        players: RefCell::default(),
+        receivers: RefCell::default(),
         wheel: Wheel::default(),
         offset_ns: Cell::new(clock_offset()),
         unstamped: Cell::new(false),
@@ -194,15 +193,17 @@ impl Shard {
 
     fn hand_over(&self, reports: &UnboundedSender<Report>, second: u64) {
         let now = self.run.clock.now();
-        let players = self.players.borrow();
-        let oldest = players.values().filter_map(|player| player.borrow().oldest_ns(&self.run, now)).min();
+        let mut receivers = self.receivers.borrow_mut();
+        receivers.retain(|receiver| Rc::strong_count(receiver) > 1);
+        let oldest =
+            receivers.iter().filter_map(|receiver| receiver.borrow().oldest_ns(&self.run, now)).min();
         // Whoever does not listen any more needs no report.
         let _ = reports.send(Report {
             second,
             stats: self.stats.take(),
             slow: self.slow.take(),
             up: self.up.get(),
-            missing: players.values().map(|player| player.borrow().missing()).sum(),
+            missing: receivers.iter().map(|receiver| receiver.borrow().missing()).sum(),
             oldest_us: oldest.map(|planned| now.saturating_sub(planned) / 1000),
             kernel: !self.unstamped.get(),
         });

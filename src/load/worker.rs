@@ -554,7 +554,7 @@ impl Worker {
                 self.pass(Metric::CreateStream, Phase::Play, at);
                 let receiver = Rc::new(RefCell::new(Receiver::new(self.publisher, self.now())));
                 if self.slow.is_none() {
-                    self.shard.players.borrow_mut().insert(receiver.as_ptr().addr(), receiver.clone());
+                    self.shard.receivers.borrow_mut().push(receiver.clone());
                 }
                 self.receiver = Some(receiver);
             }
@@ -600,7 +600,6 @@ impl Worker {
         let until = self.until().min(now);
         if let Some(receiver) = self.receiver.take() {
             receiver.borrow().end(self.run(), &mut stats, until, now);
-            self.shard.players.borrow_mut().remove(&receiver.as_ptr().addr());
             let absent = receiver.borrow().absent(self.run(), until).filter(|_| !slow && result.is_ok());
             result = absent.map_or(result, |why| Err((Phase::FirstFrame, why)));
         } else if let Role::Publisher(number) = self.job.role {
