@@ -155,7 +155,11 @@ impl Link {
     pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Link::Tcp(stream) => loop {
-                match stream.try_write_vectored(slices) {
+                let written = match slices {
+                    [one] => stream.try_write(one),
+                    _ => stream.try_write_vectored(slices),
+                };
+                match written {
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_write_ready(cx))?,
                     written => return Poll::Ready(written),
                 }

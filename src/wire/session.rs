@@ -458,17 +458,14 @@ impl Core {
 
     /// The next whole handshake piece.
     fn block(&mut self, bytes: &mut &[u8]) -> Option<Block> {
-        let take = bytes.len().min(BLOCK_LEN - self.piece.len());
-        self.piece.extend_from_slice(&bytes[..take]);
-        *bytes = &bytes[take..];
-        self.flow.received += take as u64;
-        let whole: Box<[u8; BLOCK_LEN]> = if self.piece.len() < BLOCK_LEN {
+        let (part, rest) = bytes.split_at(bytes.len().min(BLOCK_LEN - self.piece.len()));
+        *bytes = rest;
+        self.flow.received += part.len() as u64;
+        self.piece.extend_from_slice(part);
+        if self.piece.len() < BLOCK_LEN {
             return None;
-        } else {
-            Box::new(self.piece[..].try_into().ok()?)
-        };
-        self.piece = Vec::new();
-        Some(Block(whole))
+        }
+        std::mem::take(&mut self.piece).into_boxed_slice().try_into().ok().map(Block)
     }
 
     /// S0, S1 and S2, in the client's schema when C1 is signed.
@@ -489,8 +486,12 @@ impl Core {
         const HELLO_END: u64 = 1 + BLOCK_LEN as u64;
         self.began.get_or_insert(now);
         if self.shaken < HELLO_END {
-            let hello = [&[3], &self.hello().0[..]].concat();
-            self.shake(&hello[self.shaken as usize..]);
+            let hello = self.hello();
+            self.out.reserve(1 + BLOCK_LEN);
+            if self.shaken == 0 {
+                self.shake(&[3]);
+            }
+            self.shake(&hello.0[self.shaken as usize - 1..]);
         }
         // rtmp 5.2.1: the client waits for S1 before it sends C2.
         let read_at = self.own_time(now);
