@@ -257,6 +257,8 @@ async fn speak(mut io: impl Stream, bad: Bad, taken: &AtomicU64, death: &Arc<Dea
         }
         io.write_all(&session.output()).await?;
         if closes {
+            // A close that comes a moment behind the answer is one too.
+            sleep(Duration::from_millis(50)).await;
             return Ok(());
         }
         let spoken = session.reached() >= rtmp_bench::wire::session::Goal::Handshaken;

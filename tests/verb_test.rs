@@ -161,7 +161,7 @@ fn what_cannot_run_says_place_and_expectation() {
         (&["-s", CASE, "--severity", "security"], "is left out by --severity"),
         (&["-s", "handshake"], "did you mean 'handshake/*'?"),
         (&["-s", CASE, "--pid", "999999999"], "no such process"),
-        (&["--profile", "relay=x"], "expected relay=passthrough or relay=remux"),
+        (&["--profile", "relay=x"], "expected relay=passthrough or relay=remux or relay=partial"),
         (&["-s", twice.to_str().unwrap()], "are both 'x'"),
         (&["-s", CASE, "--write-expect", "/nonexistent/x"], "/nonexistent/x: No such file"),
         (&["-o", "xml"], "unknown format 'xml'; expected text, json, junit or pcapng:DIR"),

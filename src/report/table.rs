@@ -60,6 +60,9 @@ fn header(out: &mut String, record: &Record) {
         let known = [print.server.as_deref(), print.handshake.as_deref(), print.relay.as_deref()];
         let known: Vec<&str> = known.into_iter().flatten().collect();
         let _ = writeln!(out, "       {}", known.join(", "));
+        for note in &print.notes {
+            let _ = writeln!(out, "       note: {note}");
+        }
     }
     out.push('\n');
 }

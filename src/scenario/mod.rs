@@ -12,6 +12,7 @@ mod judge;
 mod memory;
 mod names;
 pub mod pattern;
+mod remux;
 mod run;
 mod runner;
 mod scope;

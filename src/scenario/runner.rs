@@ -232,6 +232,14 @@ impl Runner<'_> {
             let why = format!("{branch}, which the target is not known to have");
             return say(Verdict::Skip, &branch, why);
         }
+        if reach == Goal::Connected && item.asks_for_streams() {
+            let why = self.fingerprint.refusal.clone().unwrap_or_default();
+            return say(
+                Verdict::Blocked,
+                "blocked",
+                format!("its question is createStream, and calibration came no further: {why}"),
+            );
+        }
         if self.fingerprint.sentinel.is_none() && item.asks_in_step() {
             let why = "no question is known that this target answers: whether it is in step cannot be told";
             return say(Verdict::Blocked, "blocked", why.into());
@@ -334,7 +342,7 @@ impl Runner<'_> {
         let beside = |(from, to): &(Instant, Instant)| *from < done.ended && done.began < *to;
         if done.is_found() && self.deaths.iter().any(beside) {
             done.doubt(
-                "the target looked dead while this ran beside others, and there was no time to run it alone",
+                "the target looked dead while this ran beside others, and there was no time to run it alone; one that takes few connections at once needs --jobs 1",
             );
         } else if self.is_cut_with_others(&done) {
             self.together.push(done);

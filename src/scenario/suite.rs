@@ -416,6 +416,13 @@ impl Item {
         self.scenario.steps.iter().any(Step::asks_in_step)
     }
 
+    /// Whether it takes the answer to createStream as a sign of something else: its rows are not about that command (rtmp 7.2.1.3).
+    pub fn asks_for_streams(&self) -> bool {
+        let about = self.scenario.clauses.iter().any(|clause| clause.starts_with("rtmp/7.2.1.3/"));
+        let spellings = ["createStream(", "\"createStream\""];
+        !about && spellings.iter().any(|spelling| self.source.contains(spelling))
+    }
+
     /// Of these goals, at which the target ends the session of whoever waits, the first that a connection of this case is brought to or past.
     pub fn is_ended_at<'a>(&self, ends: &'a [String]) -> Option<&'a String> {
         use Goal::{Connected, Created, Handshaken, Playing, Publishing};

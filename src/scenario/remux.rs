@@ -1,0 +1,165 @@
+//! What a relay does to frames: hands them on, writes them anew, or loses a kind. Frames that are lost, doubled or damaged make no remuxer.
+
+use crate::net::relay::Frame;
+use crate::wire::message::type_id;
+
+/// What a relay does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// Frames come as they were sent, as far as they come right.
+    Passthrough,
+    /// Frames come in other bytes though their pictures are whole: nobody is judged by bytes then.
+    Remux,
+    /// Only audio or only video comes, and most of it.
+    Partial,
+}
+
+impl How {
+    /// As the fact says it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            How::Passthrough => "passthrough",
+            How::Remux => "remux",
+            How::Partial => "partial",
+        }
+    }
+}
+
+/// What became of frames of ours, audio and video; `None` where nothing came.
+pub(super) fn how_relayed(sent: &[Frame], came: &[Frame]) -> Option<How> {
+    let of = |frames: &[Frame], kind: u8| frames.iter().filter(|frame| frame.type_id == kind).count();
+    let is_most = |kind: u8| 2 * of(came, kind) > of(sent, kind);
+    let others = || came.iter().filter(|frame| !sent.iter().any(|s| s.payload == frame.payload));
+    let is_damaged = |frame: &Frame| {
+        sent.iter().any(|s| s.type_id == frame.type_id && s.payload.len() == frame.payload.len())
+    };
+    Some(match (of(came, type_id::AUDIO), of(came, type_id::VIDEO)) {
+        (0, 0) => return None,
+        _ if others().any(|frame| sent.iter().any(|s| is_anew(&s.payload, &frame.payload))) => How::Remux,
+        (0, _) if is_most(type_id::VIDEO) => How::Partial,
+        (_, 0) if is_most(type_id::AUDIO) => How::Partial,
+        // All of it is unknown.
+        _ if others().count() == came.len() && !others().all(is_damaged) => How::Remux,
+        _ => How::Passthrough,
+    })
+}
+
+/// Where the NAL units of an AVC message begin: behind the FLV head and the composition time.
+const NAL: usize = 5;
+
+/// Whether this is the same picture in other bytes: whole NAL units, and its slice among them unchanged.
+fn is_anew(sent: &[u8], came: &[u8]) -> bool {
+    let (Some(nals), Some(slice)) =
+        (nals(came), nals(sent).and_then(|nals| nals.into_iter().find(|nal| is_slice(nal))))
+    else {
+        return false;
+    };
+    // The frame type, the codec and what the packet is stay.
+    let same_head = sent[..2] == came[..2];
+    let moved = sent[2..NAL] != came[2..NAL];
+    same_head && nals.contains(&slice) && (moved || sent.len() != came.len())
+}
+
+/// h264 7.4.1: a slice, of an IDR picture or not.
+fn is_slice(nal: &[u8]) -> bool {
+    nal.first().is_some_and(|head| matches!(head & 0x1F, 1 | 5))
+}
+
+/// The NAL units of an AVC message that carries pictures, where they fill it.
+fn nals(payload: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut rest = payload.get(NAL..).filter(|_| matches!(payload[0] & 0x0F, 7) && payload[1] == 1)?;
+    let mut nals = Vec::new();
+    while !rest.is_empty() {
+        let (len, behind) = rest.split_first_chunk::<4>()?;
+        let (nal, behind) = behind.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+        nals.push(nal);
+        rest = behind;
+    }
+    Some(nals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::sample;
+
+    fn frame(type_id: u8, payload: Vec<u8>) -> Frame {
+        Frame { type_id, timestamp: 0, payload: payload.into(), order: 0 }
+    }
+
+    /// Everything sent, but for what `change` makes of the second picture.
+    fn changed(change: impl Fn(&mut Vec<u8>)) -> Vec<Frame> {
+        let mut all = sent();
+        let mut payload = all[2].payload.to_vec();
+        change(&mut payload);
+        all[2].payload = payload.into();
+        all
+    }
+
+    fn sent() -> Vec<Frame> {
+        let video = |i: u64| {
+            frame(9, if i == 0 { sample::avc_key(400, i) } else { sample::avc_inter(400 + i as usize, i) })
+        };
+        (0..3).flat_map(|i| [video(i), frame(8, sample::aac_frame(100 + i as usize, i))]).collect()
+    }
+
+    fn put(nal: &[u8], payload: &mut Vec<u8>) {
+        payload.extend((nal.len() as u32).to_be_bytes());
+        payload.extend(nal);
+    }
+
+    #[test]
+    fn only_whole_pictures_in_other_bytes_make_a_remuxer() {
+        let all = sent();
+        let without = |gone: &dyn Fn(usize, &Frame) -> bool| {
+            all.iter()
+                .enumerate()
+                .filter(|(i, frame)| !gone(*i, frame))
+                .map(|(_, frame)| frame.clone())
+                .collect()
+        };
+        let alone = |payload: &mut Vec<u8>| {
+            let nal = nals(payload).unwrap().into_iter().find(|nal| is_slice(nal)).unwrap().to_vec();
+            payload.truncate(NAL);
+            put(&nal, payload);
+        };
+        let every = |change: &dyn Fn(&mut Vec<u8>)| -> Vec<Frame> {
+            let change = |f: &Frame| {
+                let mut payload = f.payload.to_vec();
+                change(&mut payload);
+                frame(f.type_id, payload)
+            };
+            all.iter().map(change).collect()
+        };
+        let (passthrough, remux) = (Some(How::Passthrough), Some(How::Remux));
+        let table: [(&str, Vec<Frame>, Option<How>); 16] = [
+            ("nothing", vec![], None),
+            ("all", all.clone(), passthrough),
+            ("one lost", without(&|i, _| i == 2), passthrough),
+            ("one twice", [&all[..], &all[2..3]].concat(), passthrough),
+            ("its last byte is damaged", changed(|p| *p.last_mut().unwrap() ^= 1), passthrough),
+            ("a byte before the picture is damaged", changed(|p| p[20] ^= 1), passthrough),
+            ("its head is damaged", changed(|p| p[0] ^= 0x30), passthrough),
+            ("a byte too long", changed(|p| p.push(7)), passthrough),
+            ("a byte too short", changed(|p| _ = p.pop()), passthrough),
+            ("each is damaged", every(&|p| *p.last_mut().unwrap() ^= 1), passthrough),
+            ("each is other, and longer", every(&|p| *p = vec![7; p.len() + 9]), remux),
+            ("the picture alone", changed(alone), remux),
+            (
+                "parameter sets before it",
+                changed(|p| {
+                    let rest = p.split_off(NAL);
+                    put(&[0x67, 1], p);
+                    p.extend(rest);
+                }),
+                remux,
+            ),
+            ("another composition time", changed(|p| p[4] = 80), remux),
+            ("it stops", all[..1].to_vec(), passthrough),
+            ("no audio", without(&|_, frame| frame.type_id == 8), Some(How::Partial)),
+        ];
+        for (name, came, want) in table {
+            assert_eq!(how_relayed(&all, &came), want, "{name}");
+        }
+    }
+}
