@@ -176,6 +176,9 @@ pub struct Fingerprint {
     /// What proves that a connection still parses: `ping`, `createStream`, `call`; `connect` where that is answered by `_error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<String>,
+    /// Whether the sentinel is answered to a client that publishes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers_publisher: Option<bool>,
     /// Whether publish is confirmed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publish: Option<bool>,

@@ -496,6 +496,17 @@ fn where_everybody_is_closed_nothing_is_judged() {
 }
 
 #[test]
+fn a_publisher_that_is_not_answered_is_not_asked() {
+    let asks = ("relay/asks", "reach publishing\n> WindowAckSize 0\nin step");
+    let report = judge_by(&suite_of(&[asks, CASES[2]]), Bad::FallsSilentAfter(4)).0.expect("reachable");
+    assert_eq!(report.fingerprint.answers_publisher, Some(false), "{:?}", report.fingerprint);
+    for outcome in &report.outcomes {
+        let told = outcome.case.why.contains("a publisher that does nothing wrong gets no answer either");
+        assert_eq!(told, outcome.case.id == asks.0, "{:?}", outcome.case);
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_words() {
     for bad in [Bad::ClosesAfter(3), Bad::FallsSilentAfter(2)] {
         let words = || {

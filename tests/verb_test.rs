@@ -147,7 +147,7 @@ fn what_cannot_run_says_place_and_expectation() {
         let text = "scenario \"x\"\nclause rtmp/4/1\nreach connected\nin step\n";
         fs::write(twice.join(folder).join("scenarios/x.scn"), text).unwrap();
     }
-    let table: [(&[&str], &str); 15] = [
+    let table: [(&[&str], &str); 16] = [
         (&["http://host/live"], "the scheme is neither rtmp nor rtmps; expected rtmp[s]://host[:port]/app"),
         (
             &["-s", scenario.to_str().unwrap()],
@@ -162,6 +162,7 @@ fn what_cannot_run_says_place_and_expectation() {
         (&["-s", "handshake"], "did you mean 'handshake/*'?"),
         (&["-s", CASE, "--pid", "999999999"], "no such process"),
         (&["--profile", "relay=x"], "expected relay=passthrough or relay=remux or relay=partial"),
+        (&["-s", "scenarios/chunk/no-header-yet.scn:type-9"], "the file has no row 'type-9'"),
         (&["-s", twice.to_str().unwrap()], "are both 'x'"),
         (&["-s", CASE, "--write-expect", "/nonexistent/x"], "/nonexistent/x: No such file"),
         (&["-o", "xml"], "unknown format 'xml'; expected text, json, junit or pcapng:DIR"),

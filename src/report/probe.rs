@@ -36,7 +36,8 @@ pub fn screen(record: &Record) -> String {
     };
     row("peer bandwidth", print.peer_bandwidth.map(|n| format!("{n} bytes{limit}")));
     row("acknowledges", print.acks.map(yes));
-    row("sentinel", print.sentinel.clone());
+    let deaf = if print.answers_publisher == Some(false) { ", not to a publisher" } else { "" };
+    row("sentinel", print.sentinel.as_ref().map(|sentinel| format!("{sentinel}{deaf}")));
     row("publish", print.publish.map(yes));
     row("play", print.play.map(yes));
     row("relay", print.relay.clone());

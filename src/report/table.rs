@@ -153,6 +153,14 @@ fn totals(out: &mut String, record: &Record, test: &Test, found: usize) {
             let _ = writeln!(out, "does the target serve the app of this URL?");
         }
     }
+    let needed =
+        [(print.and_then(|print| print.publish), "publish"), (print.and_then(|print| print.play), "play")];
+    for (_, fact) in needed.iter().filter(|(fact, _)| *fact == Some(false)) {
+        let _ = writeln!(
+            out,
+            "\n{fact} does not work here: what needs it was skipped; --profile {fact} says that it must"
+        );
+    }
     let _ = writeln!(out, "\n{cases} cases in {seconds:.1} s: {} - {found}", counts.join(", "));
 }
 

@@ -142,6 +142,11 @@ impl Probe<'_> {
         found.missing = missing;
         found.amf3 = amf3;
         self.acknowledged(publisher, found).await;
+        let named = Sentinel::ALL.into_iter().find(|s| Some(s.name()) == found.sentinel.as_deref());
+        if let (Some(true), Some(sentinel)) = (found.publish, named) {
+            let answer = self.ground.ask("main", publisher, sentinel, self.by(TimeKind::Reply)).await;
+            found.answers_publisher = Some(answer.is_some());
+        }
     }
 
     /// The first connection: handshake, connect, a sentinel, publish.
@@ -371,6 +376,7 @@ impl Probe<'_> {
             return (streams, None);
         }
         let end = self.ground.pursue("taken", &conn, Goal::Publishing).await;
+        self.settle("taken").await;
         let taken = self.how_it_ended(&conn, end.is_ok(), "takeover", "silent");
         conn.close();
         (streams, taken)
@@ -382,9 +388,15 @@ impl Probe<'_> {
         let conn = self.ground.open("missing", config).await.ok()?;
         self.ground.pursue("missing", &conn, Goal::Created).await.ok()?;
         let end = self.ground.pursue("missing", &conn, Goal::Playing).await;
+        self.settle("missing").await;
         let missing = self.how_it_ended(&conn, end.is_ok(), "wait", "wait");
         conn.close();
         missing
+    }
+
+    /// Some confirm, and close behind it.
+    async fn settle(&self, name: &str) {
+        let _ = self.ground.answer(name, self.by(TimeKind::Quiet), is_end).await;
     }
 
     fn how_it_ended(&self, conn: &Conn, reached: bool, yes: &str, silence: &str) -> Option<String> {

@@ -240,6 +240,10 @@ impl Runner<'_> {
                 format!("its question is createStream, and calibration came no further: {why}"),
             );
         }
+        if self.fingerprint.answers_publisher == Some(false) && item.asks_a_publisher() {
+            let why = "a publisher that does nothing wrong gets no answer either: whether it is in step cannot be told";
+            return say(Verdict::Blocked, "blocked", why.into());
+        }
         if self.fingerprint.sentinel.is_none() && item.asks_in_step() {
             let why = "no question is known that this target answers: whether it is in step cannot be told";
             return say(Verdict::Blocked, "blocked", why.into());

@@ -214,7 +214,7 @@ impl Suite {
             };
             let path = Path::new(&file);
             if let Some(row) = row {
-                rows.push((id_of(&file), row.to_owned()));
+                rows.push((id_of(&file), row.to_owned(), pattern));
             }
             if file.ends_with(".scn") || (path.is_dir() && !pattern.contains('*')) {
                 read_files(path, &mut files)?;
@@ -227,9 +227,15 @@ impl Suite {
         let mut suite = Suite::read(&files, clauses, true)?;
         // Of a file with rows named only those.
         suite.items.retain(|item| {
-            let mut named = rows.iter().filter(|(id, _)| *id == item.scenario.id).peekable();
-            named.peek().is_none() || named.any(|(id, row)| item.id == format!("{id}:{row}"))
+            let mut named = rows.iter().filter(|(id, ..)| *id == item.scenario.id).peekable();
+            named.peek().is_none() || named.any(|(id, row, _)| item.id == format!("{id}:{row}"))
         });
+        let is_there = |(id, row, _): &&(String, String, &String)| {
+            suite.items.iter().any(|item| item.id == format!("{id}:{row}"))
+        };
+        if let Some((_, row, pattern)) = rows.iter().find(|row| !is_there(row)) {
+            return Err(format!("no scenario is selected by -s {pattern}: the file has no row '{row}'"));
+        }
         if !globs.is_empty() || selection.patterns.is_empty() {
             let built_in: Vec<_> =
                 built_in_files().into_iter().map(|(id, place, text)| (id, place, text.to_owned())).collect();
@@ -414,6 +420,13 @@ impl Item {
 
     pub fn asks_in_step(&self) -> bool {
         self.scenario.steps.iter().any(Step::asks_in_step)
+    }
+
+    /// Whether it asks a connection that is to publish.
+    pub fn asks_a_publisher(&self) -> bool {
+        let publishes =
+            |step: &Step| matches!(&step.kind, StepKind::Reach(reach) if reach.goal == Goal::Publishing);
+        self.asks_in_step() && self.scenario.steps.iter().any(|step| step.any(&mut |step| publishes(step)))
     }
 
     /// Whether it takes the answer to createStream as a sign of something else: its rows are not about that command (rtmp 7.2.1.3).
