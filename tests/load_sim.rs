@@ -353,3 +353,48 @@ fn a_kind_that_never_comes_is_missed() {
     assert_eq!(failed.count, 2);
     assert!(failed.sample.starts_with("no audio came"), "{}", failed.sample);
 }
+
+#[test]
+fn only_players_that_had_to_get_frames_miss_them() {
+    // One comes each tenth of a second for four; with key frames a second apart two seconds may pass before anything must come.
+    let (found, lives) = run(plan(1, &[(4, 40)]), &["relay-nothing"]);
+    let failed = &found.load.sessions.failed_by_phase["first_frame"];
+    assert_eq!((failed.count, found.load.sessions.ended), (20, 21), "{failed:?}");
+    let silence = SECOND * 4 + Duration::from_millis(4);
+    for (opened, closed) in &lives[1..] {
+        let waited = closed.expect("closed") - silence;
+        let had_to = *opened < SECOND * 2;
+        assert_eq!(waited >= SECOND * 49 / 10, had_to, "{opened:?}: {waited:?}");
+        assert!(had_to || waited < Duration::from_millis(600), "{opened:?}: {waited:?}");
+    }
+}
+
+#[test]
+fn players_that_we_end_before_anything_had_to_come_are_no_failures() {
+    let churned = Plan { churn: Some(SECOND / 100), ..plan(1, &[(0, 10), (3, 10)]) };
+    let (found, _) = run(churned, &["relay-nothing"]);
+    assert!(found.stats.failed() == 0 && found.load.sessions.ended > 300, "{:?}", found.load.sessions);
+    // Each stays for what may be under way, half a second at most.
+    assert!(up(&found)[..3].iter().all(|up| (11..=62).contains(up)), "{:?}", up(&found));
+    let stop = Duration::from_millis(1500);
+    let (found, lives) = stopped(plan(1, &[(3, 30), (60, 30)]), &["relay-nothing"], stop);
+    assert_eq!((found.stats.failed(), found.load.sessions.ended), (0, lives.len() as u64));
+    let last = lives.iter().filter_map(|life| life.1).max().expect("closed");
+    assert!(last < stop + Duration::from_millis(700), "{last:?}");
+}
+
+#[test]
+fn every_frame_that_came_is_accounted_for() {
+    for fault in ["relay-late", "relay-drops", "relay-doubles", "relay-swaps", "relay-stalls"] {
+        // Each stays for a tenth of a second, and for what is under way.
+        let churned = Plan { churn: Some(SECOND / 100), ..plan(2, &[(0, 10), (5, 10)]) };
+        let (found, _) = run(churned, &[fault]);
+        let frames = &found.load.frames;
+        assert!(found.stats.failed() == 0 && frames.expected > 100, "{fault}: {frames:?}");
+        let came = frames.expected - frames.lost + frames.duplicated + frames.join_burst;
+        assert_eq!(frames.received, came, "{fault}: {frames:?}");
+        let frame = &found.load.latency["frame"];
+        let measured = frames.expected - frames.lost + frame.censored.expect("of frame");
+        assert_eq!(frame.count, measured, "{fault}: {frames:?}");
+    }
+}

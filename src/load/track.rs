@@ -10,6 +10,17 @@ use crate::wire::media::{self, is_keyframe};
 /// Ranges of missing frames that are remembered; beyond, the oldest are lost for good.
 const MAX_GAPS: usize = 1024;
 
+/// Whether a player without a frame had to get one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owed {
+    /// None was planned since its play was confirmed.
+    Nothing,
+    /// Some were, but a target that waits for a key frame may have sent none.
+    Maybe,
+    /// It had to.
+    Frames,
+}
+
 /// The frames of one player.
 #[derive(Debug)]
 pub struct Receiver {
@@ -180,14 +191,28 @@ impl Receiver {
         })
     }
 
-    /// What is wrong when nothing came of one kind, of which at least two rounds of key frames were planned by `until`, and the other flowed.
+    /// What a player whose play was confirmed at `since` and that got nothing had to get of what was planned before `until`. Of streams that are not
+    /// ours nobody falls silent.
+    pub fn owed(&self, run: &Run, since: u64, until: u64) -> Owed {
+        let planned = |from| match self.publisher {
+            Some(publisher) => {
+                Kind::ALL.iter().any(|&kind| planned_between(run, publisher, kind, from, until) > 0)
+            }
+            None => since < until,
+        };
+        match (planned(since), planned(since + patience_ns(run))) {
+            (_, true) => Owed::Frames,
+            (true, false) => Owed::Maybe,
+            (false, false) => Owed::Nothing,
+        }
+    }
+
+    /// What is wrong when nothing came of one kind, of which some had to by `until`, and the other flowed.
     pub fn absent(&self, run: &Run, until: u64) -> Option<String> {
         let publisher = self.publisher.filter(|_| self.last_ns.is_some())?;
-        let shape = run.media.shape();
-        let patience = 2_000_000_000 * u64::from(shape.gop.max(1)) / u64::from(shape.fps.max(1));
-        let planned = |kind, at| run.planned_before(publisher, kind, at);
         let missing = |kind: Kind| {
-            let all = planned(kind, until).saturating_sub(planned(kind, self.asked_ns + patience));
+            let from = self.asked_ns + patience_ns(run);
+            let all = planned_between(run, publisher, kind, from, until);
             (self.timestamps[kind as usize].is_none() && all > 0)
                 .then(|| format!("no {} came: {all} frames of it were planned", kind.name()))
         };
@@ -216,7 +241,8 @@ impl Receiver {
         for kind in Kind::ALL {
             let track = &self.tracks[kind as usize];
             let Some(base) = track.base else { continue };
-            let planned = run.planned_before(publisher, kind, until);
+            // What came of frames planned later was expected too.
+            let planned = run.planned_before(publisher, kind, until).max(track.next);
             stats.counts.expected += u64::from(planned.saturating_sub(base));
             stats.counts.lost += track.lost(planned);
             for seq in track.next..planned {
@@ -225,6 +251,18 @@ impl Receiver {
             }
         }
     }
+}
+
+/// Frames that a publisher planned from one instant to another.
+fn planned_between(run: &Run, publisher: u32, kind: Kind, from: u64, until: u64) -> u32 {
+    let before = |at| run.planned_before(publisher, kind, at);
+    before(until).saturating_sub(before(from))
+}
+
+/// How long a target may wait for a key frame before it sends any: two rounds of them.
+fn patience_ns(run: &Run) -> u64 {
+    let shape = run.media.shape();
+    2_000_000_000 * u64::from(shape.gop.max(1)) / u64::from(shape.fps.max(1))
 }
 
 /// When a frame came, and what its message says.

@@ -16,7 +16,7 @@ use super::media::Kind;
 use super::plan::{Job, Role};
 use super::shard::Shard;
 use super::stats::{Metric, Phase};
-use super::track::Receiver;
+use super::track::{Owed, Receiver};
 use super::{DRAIN, Run, Slot};
 use crate::wire::chunk::Limits;
 use crate::wire::session::{Config, Event, Fields, Goal, Refusal, Session, Skimmed};
@@ -325,14 +325,14 @@ impl Worker {
     /// When to look again at the latest.
     fn wake(&self, now: u64) -> u64 {
         let next_read = self.next_read.unwrap_or(u64::MAX);
-        let phase = (self.since + PHASE_NS).min(self.run().end());
         if !self.up {
-            return phase;
+            return self.limit();
         }
         let until = self.until();
         let end = if now < until { until } else { now + LOOK_NS };
         let stuck = if self.blocked { self.moved + STUCK_NS } else { u64::MAX };
-        let first = if self.phase == Phase::FirstFrame { phase } else { u64::MAX };
+        let first =
+            if self.phase == Phase::FirstFrame && now < self.limit() { self.limit() } else { u64::MAX };
         let due = self.due().1;
         let due = if due < until && self.out.is_empty() { due } else { u64::MAX };
         end.min(stuck).min(first).min(next_read).min(due)
@@ -384,28 +384,22 @@ impl Worker {
 
     /// Whether it is through; an error when its time is up.
     fn finished(&self, now: u64) -> Result<bool, Failure> {
-        let waits_for_frames = self.phase == Phase::FirstFrame;
-        if !self.up || waits_for_frames {
-            let limit = (self.since + PHASE_NS).min(self.run().end());
-            return if now < limit {
-                Ok(false)
-            } else {
-                self.fail(format!(
-                    "nothing within {:?}",
-                    Duration::from_millis((now - self.since) / 1_000_000)
-                ))
-            };
+        if !self.up {
+            return if now < self.limit() { Ok(false) } else { self.nothing_came(now) };
         }
         let until = self.until();
         if self.blocked && now > self.moved + STUCK_NS {
             return self.fail(format!("the target took no bytes for {} s", STUCK_NS / 1_000_000_000));
         }
-        if now < until {
-            return Ok(false);
-        }
         // What a slow player did not read in its time it never will.
-        if now >= until + DRAIN.as_nanos() as u64 || self.slow.is_some() {
+        if now >= until && self.slow.is_some() {
             return Ok(true);
+        }
+        if self.phase == Phase::FirstFrame {
+            return self.without_frame(now, until);
+        }
+        if now < until || now >= until + DRAIN.as_nanos() as u64 {
+            return Ok(now >= until);
         }
         Ok(match &self.receiver {
             Some(receiver) => receiver.borrow().complete(self.run(), until, now < until + STRAGGLERS_NS),
@@ -415,6 +409,30 @@ impl Worker {
                     && self.run().playing.load(Ordering::Relaxed) == 0
             }
         })
+    }
+
+    /// The same of a player that got no frame yet: it fails only where one had to come.
+    fn without_frame(&self, now: u64, until: u64) -> Result<bool, Failure> {
+        let owed = |until| {
+            let receiver = self.receiver.as_ref().map(|receiver| receiver.borrow());
+            receiver.map_or(Owed::Nothing, |receiver| receiver.owed(self.run(), self.since, until))
+        };
+        let late = if now < until { now >= self.limit() } else { now >= until + DRAIN.as_nanos() as u64 };
+        match owed(until.min(now)) {
+            Owed::Frames if late => self.nothing_came(now),
+            Owed::Frames => Ok(false),
+            Owed::Maybe => Ok(now >= until + STRAGGLERS_NS),
+            Owed::Nothing => Ok(now >= until),
+        }
+    }
+
+    fn nothing_came<T>(&self, now: u64) -> Result<T, Failure> {
+        self.fail(format!("nothing within {:?}", Duration::from_millis((now - self.since) / 1_000_000)))
+    }
+
+    /// When what the phase is about must have come.
+    fn limit(&self) -> u64 {
+        (self.since + PHASE_NS).min(self.run().end())
     }
 
     /// Reads once, if there is something and its time has come; when it was read.

@@ -203,7 +203,8 @@ pub struct Frames {
     pub sent: u64,
     /// By players, join bursts and repeats included.
     pub received: u64,
-    /// By players: planned behind the first of their kind.
+    /// By players: planned behind the first of their kind until they leave, or until the last that came. `received` is `expected` - `lost` +
+    /// `duplicated` + `join_burst` + `foreign` + those of `corrupt` whose stamp cannot be read.
     pub expected: u64,
     /// Expected and never received.
     pub lost: u64,
