@@ -165,7 +165,9 @@ fn content_tells_faults_as_stamps_do() {
     let server = Server::start(&["--fault", "relay-swaps"]);
     let (load, _) = load(&clip, &[&server.1, "--players", "1", "--hold", "5s", "--media-untouched"]);
     assert!(frames(&load, "reordered") > 10, "{load}");
-    assert_eq!((frames(&load, "lost"), frames(&load, "duplicated"), frames(&load, "corrupt")), (0, 0, 0));
+    // A frame that is to change places with the one behind it may be the last.
+    assert!(frames(&load, "lost") <= 1, "{load}");
+    assert_eq!((frames(&load, "duplicated"), frames(&load, "corrupt")), (0, 0));
 }
 
 #[test]
