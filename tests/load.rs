@@ -288,7 +288,8 @@ fn refused_sessions_are_counted_where_they_failed() {
         (&2.into(), &38.into()),
         "{failed}"
     );
-    assert_eq!(failed["connect"]["sample"], "refused by the target");
+    let sample = failed["connect"]["sample"].as_str().expect("a sample");
+    assert!(sample.starts_with("refused by the target: NetConnection.Connect.Rejected"), "{sample}");
 }
 
 #[test]
@@ -439,4 +440,29 @@ fn an_interrupted_run_reports_what_ran() {
     let record: Value = serde_json::from_slice(&output.stdout).expect("a record");
     assert_eq!(record["outcome"], "interrupted");
     assert_eq!(record["load"]["sessions"]["failed_by_phase"]["handshake"]["count"], 1);
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_is_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("a socket");
+    let url = format!("rtmp://{}/live/c{{1..3}}", listener.local_addr().expect("an address"));
+    for (args, why) in [
+        (["--watch-pid", "4194305"], "--watch-pid 4194305: no such process"),
+        (["--watch-pid", "0"], "--watch-pid 0: no such process"),
+        (["--source-ip", "192.0.2.1"], "--source-ip 192.0.2.1: "),
+        (["--source-ip", "127.0.0.1,192.0.2.1"], "--source-ip 192.0.2.1: "),
+        (["--publishers", "5"], "3 names for 5 publishers"),
+    ] {
+        let output = run(&[&[url.as_str()], &args[..]].concat());
+        assert!(status(&output) == 2 && err(&output).contains(why), "{args:?}: {}", err(&output));
+        assert!(listener.accept().is_err(), "{args:?}");
+    }
+}
+
+#[test]
+fn the_help_shows_all_places_of_a_pattern() {
+    let help = String::from_utf8(run(&["--help"]).stdout).expect("UTF-8");
+    assert_eq!(help.matches("{n}").count(), 2, "{help}");
+    assert!(help.lines().all(|line| line.trim_end() == line), "{help}");
 }

@@ -25,15 +25,16 @@ mod run;
 pub struct LoadArgs {
     /// rtmp[s]://host[:port]/app[/prefix][?query]; without it the built-in reference server is used.
     target: Option<Target>,
-    /// Streams to publish, named PREFIX-0, PREFIX-1, …; where the target's prefix or query holds {i}, {i:04} or {1..20}, the stream's number
-    /// is put there instead, and at {n} the session's.
-    /// By default 1.
+    // clap takes a plain {n} for the end of a line.
+    #[arg(help = format!("Streams to publish, named PREFIX-0, PREFIX-1, …; where the target's prefix or query holds {{i}}, {{i:04}} or {{1..20}}, the \
+        stream's number is put there instead, and at {SESSION} the session's. By default 1"))]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=MAX_SESSIONS))]
     publishers: Option<u32>,
     /// Players, spread over the published streams; by default 10.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=MAX_SESSIONS))]
     players: Option<u32>,
-    /// Play this name, which somebody else publishes; with --publishers 0. Several by pattern: cam-{1..20}, with {n} the player's number.
+    #[arg(help = format!("Play this name, which somebody else publishes; with --publishers 0. Several by pattern: cam-{{1..20}}, with {SESSION} the \
+        player's number"))]
     #[arg(long, value_name = "NAME")]
     play: Option<String>,
     /// From no player to all.
@@ -108,6 +109,8 @@ pub struct LoadArgs {
     tls: TlsArgs,
 }
 
+/// `{n}` as clap leaves it alone: an escape sequence that changes nothing stands inside.
+const SESSION: &str = "{\u{1b}[0mn}";
 /// Where nothing is said of them.
 const PUBLISHERS: u32 = 1;
 const PLAYERS: u32 = 10;

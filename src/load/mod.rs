@@ -23,6 +23,7 @@ pub mod media;
 pub mod metrics;
 pub mod name;
 pub mod plan;
+mod said;
 mod shard;
 pub mod slo;
 mod stats;

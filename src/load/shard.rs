@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::media::Kind;
 use super::plan::{Job, Role};
+use super::said::Said;
 use super::stats::{Metric, Stats};
 use super::track::{Came, Receiver};
 use super::wheel::Wheel;
@@ -58,6 +59,8 @@ pub struct Shard {
     pub control: RefCell<Vec<u8>>,
     /// Chunk headers of the frame that is being written.
     pub heads: RefCell<Vec<u8>>,
+    /// The last command of whichever session is read.
+    pub said: RefCell<Said>,
     pub stats: RefCell<Stats>,
     /// What slow players got: it says nothing of the others.
     pub slow: RefCell<Stats>,
@@ -94,6 +97,7 @@ pub async fn drive(run: Arc<Run>, jobs: Vec<Job>, reports: UnboundedSender<Repor
         buffer: RefCell::new(vec![0; BUFFER]),
         control: RefCell::new(nix::cmsg_space!(nix::sys::time::TimeSpec)),
         heads: RefCell::default(),
+        said: RefCell::default(),
         stats: RefCell::default(),
         slow: RefCell::default(),
         up: Cell::new(0),

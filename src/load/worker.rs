@@ -513,6 +513,7 @@ impl Worker {
             let step = match self.session.read(self.time(at), &mut rest) {
                 Ok(Some(Event::Message(header, payload))) => {
                     self.shard.message(self.receiver.as_ref(), self.slow.is_some(), at, header, payload);
+                    self.shard.said.borrow_mut().keep(header.type_id, payload);
                     Step::On
                 }
                 Ok(Some(Event::Note(note))) => {
@@ -521,7 +522,7 @@ impl Worker {
                 }
                 Ok(Some(Event::Reached(goal))) => Step::Reached(goal),
                 Ok(Some(Event::Refused(Refusal::Version(byte)))) => Step::Fail(format!("S0 is {byte}")),
-                Ok(Some(Event::Refused(_))) => Step::Fail("refused by the target".into()),
+                Ok(Some(Event::Refused(_))) => Step::Fail(self.shard.said.borrow().refusal()),
                 Ok(Some(_)) => Step::On,
                 Ok(None) => break,
                 Err(e) => Step::Fail(e.to_string()),

@@ -1,5 +1,6 @@
 //! How sessions come, go and behave beside what all of them do.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -85,11 +86,21 @@ fn names(plan: &mut Plan, target: Option<&Target>) -> Result<(), Failure> {
         (None, None) => return Ok(()),
     };
     plan.name = parse(what, name)?;
-    if plan.publishers > 1 && plan.name.as_ref().is_some_and(|name| name.fill(0, 0) == name.fill(1, 1)) {
-        return Err(Failure::usage("the stream's name: all publishers would have the same, it needs an {i}"));
+    let names = names_of(plan);
+    if names < plan.publishers {
+        let publishers = plan.publishers;
+        return Err(Failure::usage(format!(
+            "the stream's name: {names} names for {publishers} publishers; with an {{i}} each has its own"
+        )));
     }
     plan.suffix = parse("the query", &target.map(Target::suffix).unwrap_or_default())?;
     Ok(())
+}
+
+/// How many different names the publishers have.
+pub fn names_of(plan: &Plan) -> u32 {
+    let Some(name) = &plan.name else { return plan.publishers };
+    (0..plan.publishers).map(|i| name.fill(i, i)).collect::<HashSet<_>>().len() as u32
 }
 
 /// The time from one to the next.
@@ -158,5 +169,6 @@ mod tests {
         let plain = plan("cam?token=t", 2).expect("right");
         assert_eq!((plain.name, plain.suffix), (None, None));
         assert!(plan("cam{1..1}", 2).is_err() && plan("cam{1..1}", 1).is_ok() && plan("cam{x}", 1).is_err());
+        assert!(plan("cam{1..3}", 3).is_ok() && plan("cam{1..3}", 4).is_err());
     }
 }

@@ -1,6 +1,8 @@
 //! What a run of `load` will need of this machine, looked at before anything is sent.
 
 use std::fs;
+use std::net::{IpAddr, UdpSocket};
+use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -84,6 +86,20 @@ pub fn check(needs: &Needs, machine: &Machine) -> Result<Cleared, String> {
     cleared.warnings.extend(memory(needs, machine)?);
     cleared.warnings.extend(cores(needs, machine));
     Ok(cleared)
+}
+
+/// Whether what the arguments name is there: the process and the addresses.
+///
+/// # Errors
+/// What is not.
+pub fn present(pid: Option<u32>, sources: &[IpAddr]) -> Result<(), String> {
+    if let Some(pid) = pid.filter(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        return Err(format!("--watch-pid {pid}: no such process"));
+    }
+    sources.iter().try_for_each(|ip| {
+        let bound = UdpSocket::bind((*ip, 0)).map(drop);
+        bound.map_err(|e| format!("--source-ip {ip}: expected an address of this machine: {e}"))
+    })
 }
 
 /// Raises the limit of descriptors.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::crowd::names_of;
 use super::preflight::{self, Machine, Needs};
 use super::{LoadArgs, MAX_SESSIONS};
 use crate::cli::embedded;
@@ -118,7 +119,10 @@ fn searches_all(args: &LoadArgs, plan: &Plan) -> bool {
 /// The plan with as many of what is searched for as this machine can make.
 fn widest(args: &LoadArgs, plan: Plan, media: &Media) -> Plan {
     let machine = Machine::look();
-    let can = |n: u32| preflight::check(&needs(args, &with(&plan, n), media), &machine).is_ok();
+    let can = |n: u32| {
+        let plan = with(&plan, n);
+        names_of(&plan) == plan.publishers && preflight::check(&needs(args, &plan, media), &machine).is_ok()
+    };
     let (mut most, mut more) = (1, MAX_SESSIONS as u32 + 1);
     while more - most > 1 {
         let middle = most + (more - most) / 2;
@@ -129,6 +133,7 @@ fn widest(args: &LoadArgs, plan: Plan, media: &Media) -> Plan {
 
 /// Whether this machine can do it; the descriptors to which the limit is to be raised.
 fn cleared(args: &LoadArgs, plan: &Plan, media: &Media) -> Result<Option<u64>, Failure> {
+    preflight::present(args.watch_pid, &plan.sources).map_err(Failure::usage)?;
     let cleared = preflight::check(&needs(args, plan, media), &Machine::look()).map_err(Failure::usage)?;
     // Of a search to where it cannot go further that is known.
     if !searches_all(args, plan) {
