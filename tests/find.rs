@@ -45,8 +45,9 @@ fn what_a_server_takes_is_found() {
             };
             let (media, target) = (Media::new(shape).unwrap(), "rtmp://peer/live".parse().unwrap());
             let found =
-                simulate(plan, media, &target, dial.clone(), std::future::pending(), &mut |_, _| {}).await;
-            let held = promises.iter().all(|slo| slo.judge(&found.stats).held);
+                simulate(plan.clone(), media, &target, dial.clone(), std::future::pending(), &mut |_, _| {})
+                    .await;
+            let held = promises.iter().all(|slo| slo.judge(&plan, &found.stats).held);
             search.take(players, if held { Answer::Held } else { Answer::Missed });
             tried.push(players);
             tokio::time::sleep(Duration::from_secs(10)).await;

@@ -293,11 +293,28 @@ fn refused_sessions_are_counted_where_they_failed() {
 }
 
 #[test]
+fn what_was_not_measured_is_no_number() {
+    let publishing = ["--players", "0", "--hold", "300ms", "--ramp", "0s", "--allow-limited"];
+    let output = run(&publishing);
+    let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
+    assert_eq!(status(&output), 0, "{text}");
+    for line in
+        ["no data   lost = 0: nothing in this run", "received; none expected, nothing is known of losses"]
+    {
+        assert!(text.contains(line), "{text}");
+    }
+    let output = run(&[&publishing[..], &["--slo", "lost < 1%"]].concat());
+    let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
+    assert!(status(&output) == 1 && text.contains("MISSED    lost < 1%: no data"), "{text}");
+}
+
+#[test]
 fn a_sweep_says_so() {
     let (load, status) = load(&["--tick", "20ms", "--players", "3"]);
     assert_eq!(status, 0, "{load}");
     assert_eq!((&load["plan"]["read_mode"], &load["plan"]["tick_ms"]), (&"sweep".into(), &20.into()));
     assert_eq!(load["plan"]["receipt_clock"], "user");
+    assert_eq!(frames(&load, "user_clock"), frames(&load, "received"));
     assert!(frames(&load, "lost") == 0 && frames(&load, "expected") > 100, "{load}");
 }
 
@@ -315,6 +332,14 @@ fn what_others_publish_is_played_without_latency() {
     let _ = publisher.wait();
     assert_eq!(status, 0, "{load}");
     assert!(frames(&load, "foreign") > 50, "{load}");
+    for what in ["lost", "duplicated", "reordered", "corrupt"] {
+        assert!(load["frames"][what].is_null(), "{what}: {load}");
+    }
+    for expr in ["lost = 0", "corrupt = 0"] {
+        let slo = load["slo"].as_array().unwrap().iter().find(|slo| slo["expr"] == expr).expect("a default");
+        assert_eq!((&slo["held"], &slo["unmeasurable"]), (&false.into(), &true.into()), "{slo}");
+        assert!(slo.get("value").is_none(), "{slo}");
+    }
     assert!(load["latency"].get("frame").is_none() && load["latency"].get("gap").is_some(), "{load}");
 }
 

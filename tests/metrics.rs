@@ -91,7 +91,7 @@ fn at_the_end_it_is_what_the_record_says() {
             ("frames_sent_total", load.frames.sent),
             ("frames_received_total", load.frames.received),
             ("frames_expected_total", load.frames.expected),
-            ("frames_lost_total", load.frames.lost),
+            ("frames_lost_total", load.frames.lost.expect("frames of ours")),
             ("sessions_started_total", 5),
             ("received_bytes_total", load.bytes.received),
             ("sessions_up", 0),

@@ -70,7 +70,8 @@ pub struct LoadArgs {
     /// Put no stamp into the frames of the file: they are told by their content, which says less.
     #[arg(long, requires = "media")]
     media_untouched: bool,
-    /// What must hold: `frame.p99 < 500ms`, `failed < 1%`, `lost = 0`. Repeatable; failed, corrupt and lost = 0 hold where nothing is said of them.
+    /// What must hold: `frame.p99 < 500ms`, `failed < 1%`, `lost = 0`. Repeatable; failed, corrupt and lost = 0 hold where nothing is said of
+    /// them. What was not measured is not kept; where no player plays what we publish, corrupt and lost hold only if asked for.
     #[arg(long, value_name = "EXPR")]
     slo: Vec<Slo>,
     /// Players read each time this comes round, not at once: cheaper, and latencies are exact to that.

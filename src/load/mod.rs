@@ -38,6 +38,7 @@ use link::Way;
 use media::{Kind, Media, Stamp};
 use plan::{Job, Plan};
 use shard::Report;
+use stats::Count;
 use watch::Watch;
 
 /// How long players wait for what is under way once publishers are silent.
@@ -267,7 +268,7 @@ pub async fn run(
     };
     let (run, shares) = Run::lay_out(plan, media.into(), target, way, cores);
     let (reports, seconds) = mpsc::unbounded_channel();
-    let mut collector = Collector::new(&run, shares.len(), Some(Watch::new(beside.pid)), beside.log);
+    let mut collector = Collector::new(shares.len(), Some(Watch::new(beside.pid)), beside.log);
     let planned = shares.iter().map(Vec::len).sum::<usize>() as u64;
     let threads = (shares.into_iter().enumerate())
         .map(|(i, jobs)| shard::start(run.clone(), i, jobs, reports.clone()))
@@ -293,7 +294,7 @@ pub async fn simulate(
 ) -> Found {
     let (run, shares) = Run::lay_out(plan, media.into(), target, Way::Dial(dial), 1);
     let (reports, seconds) = mpsc::unbounded_channel();
-    let mut collector = Collector::new(&run, shares.len(), None, false);
+    let mut collector = Collector::new(shares.len(), None, false);
     let planned = shares.iter().map(Vec::len).sum::<usize>() as u64;
     let shards = LocalSet::new();
     for jobs in shares {
@@ -315,13 +316,11 @@ struct Collector {
     /// Seconds that not every shard handed over.
     open: BTreeMap<u64, (usize, Stats, load::Interval)>,
     rows: Vec<load::Interval>,
-    kernel: bool,
     log: Option<String>,
 }
 
 impl Collector {
-    fn new(run: &Run, shards: usize, watch: Option<Watch>, log: bool) -> Collector {
-        let kernel = run.plan.tick.is_none();
+    fn new(shards: usize, watch: Option<Watch>, log: bool) -> Collector {
         let log = log.then(|| stats::LOG_HEAD.to_owned());
         Collector {
             shards,
@@ -330,7 +329,6 @@ impl Collector {
             slow: Stats::default(),
             open: BTreeMap::new(),
             rows: Vec::new(),
-            kernel,
             log,
         }
     }
@@ -371,7 +369,6 @@ impl Collector {
         row.oldest_outstanding_us = row.oldest_outstanding_us.max(report.oldest_us);
         stats.add(&report.stats);
         self.slow.add(&report.slow);
-        self.kernel &= report.kernel;
         // A shard that ended hands over no more: what is behind waits no longer either.
         let whole = *came == self.shards;
         while let Some(first) = self.open.first_entry() {
@@ -405,7 +402,7 @@ impl Collector {
     }
 
     fn end(self, run: &Run, planned: u64, interrupted: bool) -> Found {
-        let Collector { watch, total, slow, rows, kernel, shards, log, .. } = self;
+        let Collector { watch, total, slow, rows, shards, log, .. } = self;
         let counts = total.counts;
         let plan = &run.plan;
         let millis = |d: Duration| d.as_millis() as u64;
@@ -421,7 +418,7 @@ impl Collector {
                 audio_bps: run.media.shape().audio_bps,
                 read_mode: if plan.tick.is_some() { "sweep" } else { "precise" }.into(),
                 tick_ms: plan.tick.map(millis),
-                receipt_clock: if kernel { "kernel" } else { "user" }.into(),
+                receipt_clock: receipt_clock(&counts).into(),
                 play: plan.play.clone(),
                 media: media_plan(&run.media),
                 churn_per_s: plan.churn.map(|gap| 1.0 / gap.as_secs_f64()),
@@ -437,13 +434,13 @@ impl Collector {
                 ended: counts.ended + slow.counts.ended,
                 failed_by_phase: total.failed_by_phase(),
             },
-            frames: frames(&counts),
+            frames: frames(&total),
             slow: plan.slow.map(|asked| load::SlowPlayers {
                 per_cent: asked.per_cent,
                 rate_bps: asked.rate_bps,
                 ended: slow.counts.ended,
                 dropped: slow.failed(),
-                frames: frames(&slow.counts),
+                frames: frames(&slow),
                 latency: slow.latencies(),
             }),
             timestamps_back: load::Back { video: counts.back_video, audio: counts.back_audio },
@@ -465,17 +462,28 @@ impl Collector {
     }
 }
 
-fn frames(counts: &stats::Counts) -> load::Frames {
+/// What told when frames came.
+fn receipt_clock(counts: &stats::Counts) -> &'static str {
+    match counts.user_clock {
+        0 => "kernel",
+        n if n == counts.received => "user",
+        _ => "mixed",
+    }
+}
+
+fn frames(stats: &Stats) -> load::Frames {
+    let counts = stats.counts;
     load::Frames {
         sent: counts.sent,
         received: counts.received,
         expected: counts.expected,
-        lost: counts.lost,
-        duplicated: counts.duplicated,
-        reordered: counts.reordered,
-        corrupt: counts.corrupt,
+        lost: stats.count(Count::Lost),
+        duplicated: stats.count(Count::Duplicated),
+        reordered: stats.count(Count::Reordered),
+        corrupt: stats.count(Count::Corrupt),
         join_burst: counts.join_burst,
         foreign: counts.foreign,
+        user_clock: counts.user_clock,
     }
 }
 

@@ -47,8 +47,6 @@ pub struct Report {
     pub oldest_us: Option<u64>,
     /// Frames that later ones overtook and that have not come, of the players there are.
     pub missing: u64,
-    /// Receipt was told by the kernel's stamps throughout.
-    pub kernel: bool,
 }
 
 /// What its sessions share.
@@ -70,8 +68,8 @@ pub struct Shard {
     pub wheel: Wheel,
     /// The real-time clock less the monotonic one; `None` while they step.
     pub offset_ns: Cell<Option<u64>>,
-    /// A receipt was told by our own clock.
-    pub unstamped: Cell<bool>,
+    /// When the bytes came that are being taken is told by our own clock.
+    pub user_clock: Cell<bool>,
 }
 
 /// Starts a thread that runs these jobs.
@@ -92,20 +90,7 @@ pub fn start(
 
 /// Runs these jobs, in a [`LocalSet`].
 pub async fn drive(run: Arc<Run>, jobs: Vec<Job>, reports: UnboundedSender<Report>) {
-    let shard = Rc::new(Shard {
-        run,
-        buffer: RefCell::new(vec![0; BUFFER]),
-        control: RefCell::new(nix::cmsg_space!(nix::sys::time::TimeSpec)),
-        heads: RefCell::default(),
-        said: RefCell::default(),
-        stats: RefCell::default(),
-        slow: RefCell::default(),
-        up: Cell::new(0),
-        receivers: RefCell::default(),
-        wheel: Wheel::default(),
-        offset_ns: Cell::new(clock_offset()),
-        unstamped: Cell::new(false),
-    });
+    let shard = Rc::new(Shard::new(run));
     let (turned, looking) = (shard.clone(), shard.clone());
     // Tasks of their own: this one is looked at whenever any session is.
     let wheel = spawn_local(async move { turned.wheel.turn(turned.run.clock).await });
@@ -191,6 +176,23 @@ fn clock_offset() -> Option<u64> {
 }
 
 impl Shard {
+    fn new(run: Arc<Run>) -> Shard {
+        Shard {
+            run,
+            buffer: RefCell::new(vec![0; BUFFER]),
+            control: RefCell::new(nix::cmsg_space!(nix::sys::time::TimeSpec)),
+            heads: RefCell::default(),
+            said: RefCell::default(),
+            stats: RefCell::default(),
+            slow: RefCell::default(),
+            up: Cell::new(0),
+            receivers: RefCell::default(),
+            wheel: Wheel::default(),
+            offset_ns: Cell::new(clock_offset()),
+            user_clock: Cell::new(false),
+        }
+    }
+
     fn second(&self, now: u64) -> u64 {
         (now - self.run.clock.origin_ns) / SECOND_NS
     }
@@ -209,7 +211,6 @@ impl Shard {
             up: self.up.get(),
             missing: receivers.iter().map(|receiver| receiver.borrow().missing()).sum(),
             oldest_us: oldest.map(|planned| now.saturating_sub(planned) / 1000),
-            kernel: !self.unstamped.get(),
         });
     }
 
@@ -230,19 +231,63 @@ impl Shard {
         if let (Some(kind), Some(receiver)) = (Kind::of(header.type_id), to) {
             let mut stats = self.account(slow).borrow_mut();
             let came = Came { at, kind, timestamp: header.timestamp };
+            let before = stats.counts.received;
             receiver.borrow_mut().take(&self.run, &mut stats, came, payload);
+            let frames = stats.counts.received - before;
+            stats.counts.user_clock += if self.user_clock.get() { frames } else { 0 };
         }
     }
 
     /// When bytes came, by the kernel's stamp of them if there is one that can be believed.
     pub fn receipt(&self, stamp: Option<u64>, now: u64) -> u64 {
         let at = stamp.zip(self.offset_ns.get()).and_then(|(stamp, offset)| stamp.checked_sub(offset));
-        match at.filter(|at| *at <= now + STEP && *at > self.run.clock.origin_ns) {
-            Some(at) => at.min(now),
-            None => {
-                self.unstamped.set(true);
-                now
-            }
+        let at = at.filter(|at| *at <= now + STEP && *at > self.run.clock.origin_ns);
+        self.user_clock.set(at.is_none());
+        at.unwrap_or(now).min(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::link::Way;
+    use crate::load::media::{Media, Shape, Stamp};
+    use crate::load::plan::Plan;
+
+    #[test]
+    fn the_clock_is_that_of_the_frames_and_not_of_what_came_before_them() {
+        let media = Arc::new(Media::new(Shape::new(1_000_000, 30, 30)).expect("enough"));
+        let target = "rtmp://127.0.0.1/live".parse().expect("a target");
+        let way = Way::Tcp(([127, 0, 0, 1], 1).into());
+        let (run, _) = Run::lay_out(Plan { publishers: 1, ..Plan::default() }, media, &target, way, 1);
+        let began = run.clock.origin_ns;
+        run.slots[0].began_ns.store(began, Ordering::Release);
+        let stamp = Stamp { run: run.id, publisher: 0, seq: 0, planned_ns: began, late_us: 0 };
+        let payload = run.media.frame(Kind::Video, 0).expect("a frame").stamped(&stamp).to_vec();
+        let (shard, receiver) = (Shard::new(run), Rc::new(RefCell::new(Receiver::new(Some(0), began))));
+        shard.offset_ns.set(Some(5));
+        let header = MessageHeader {
+            csid: 6,
+            timestamp: 0,
+            len: payload.len() as u32,
+            type_id: Kind::Video.type_id(),
+            msid: 1,
+        };
+        let frame = |at| {
+            shard.message(Some(&receiver), false, at, header, &payload);
+            let counts = shard.stats.borrow().counts;
+            (counts.received, counts.user_clock)
+        };
+        let now = began + 1_000_000;
+        assert_eq!(shard.receipt(None, now), now);
+        assert_eq!(shard.receipt(Some(now - 1000), now), now - 1005);
+        assert_eq!(frame(now), (1, 0));
+        // Before the run, or long after now: not to be believed.
+        for stamp in [None, Some(began), Some(now + 2 * STEP)] {
+            assert_eq!(shard.receipt(stamp, now), now);
         }
+        assert_eq!(frame(now), (2, 1));
+        shard.receipt(Some(now), now);
+        assert_eq!(frame(now), (3, 1));
     }
 }

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::plan::Plan;
 use super::stats::{Count, Metric, Stats};
 use crate::record::load;
 
@@ -12,6 +13,8 @@ pub struct Slo {
     text: String,
     what: What,
     relation: Relation,
+    /// Not only by default.
+    asked: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,7 +84,7 @@ impl FromStr for Slo {
                 counted(count, limit).map_err(|why| fail(limit_at, why))?
             }
         };
-        Ok(Slo { text: text.trim().to_owned(), what, relation })
+        Ok(Slo { text: text.trim().to_owned(), what, relation, asked: true })
     }
 }
 
@@ -144,7 +147,7 @@ pub fn with_defaults(asked: &[Slo]) -> Vec<Slo> {
         let named = |slo: &Slo| matches!(slo.what, What::Count(c, _) | What::Share(c, _) if c == count);
         if !asked.iter().any(named) {
             let text = format!("{} = 0", count.name());
-            all.push(Slo { text, what: What::Count(count, 0.0), relation: Relation::Equal });
+            all.push(Slo { text, what: What::Count(count, 0.0), relation: Relation::Equal, asked: false });
         }
     }
     all
@@ -156,11 +159,12 @@ impl Slo {
         &self.text
     }
 
-    /// Whether a run kept it. Where there is no data it is not kept.
-    pub fn judge(&self, stats: &Stats) -> load::Slo {
+    /// Whether a run of this plan kept it. Where there is no data it is not kept; that counts as missed unless nobody asked for it and the plan
+    /// has nothing that it could be measured of.
+    pub fn judge(&self, plan: &Plan, stats: &Stats) -> load::Slo {
         let (value, limit, unit) = match self.what {
             What::Latency(metric, stat, limit) => (latency(stats, metric, stat), limit as f64, "us"),
-            What::Count(count, limit) => (Some(stats.count(count) as f64), limit, "count"),
+            What::Count(count, limit) => (stats.count(count).map(|n| n as f64), limit, "count"),
             What::Share(count, limit) => (share(stats, count), limit, "percent"),
         };
         let held = value.is_some_and(|value| match self.relation {
@@ -168,7 +172,9 @@ impl Slo {
             Relation::AtMost => value <= limit,
             Relation::Equal => value == limit,
         });
-        load::Slo { expr: self.text.clone(), held, value, unit: unit.into() }
+        let of_frames = !matches!(self.what, What::Count(Count::Failed, _));
+        let unmeasurable = value.is_none() && !self.asked && of_frames && !plan.measures_frames();
+        load::Slo { expr: self.text.clone(), held, value, unit: unit.into(), unmeasurable }
     }
 }
 
@@ -183,13 +189,13 @@ fn latency(stats: &Stats, metric: Metric, stat: Stat) -> Option<f64> {
 }
 
 fn share(stats: &Stats, count: Count) -> Option<f64> {
-    let of = stats.out_of(count);
-    (of > 0).then(|| stats.count(count) as f64 * 100.0 / of as f64)
+    stats.count(count).map(|n| n as f64 * 100.0 / stats.out_of(count) as f64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::plan::{Slow, Stage};
 
     #[test]
     fn mistakes_have_a_place() {
@@ -225,9 +231,11 @@ mod tests {
             ("lost = 5", true),
             ("failed = 0", true),
             ("duplicated < 1%", false),
+            ("duplicated = 0", false),
+            ("corrupt = 0", false),
         ] {
             let slo: Slo = text.parse().unwrap_or_else(|e| panic!("{e}"));
-            assert_eq!(slo.judge(&stats).held, held, "{text}");
+            assert_eq!(slo.judge(&Plan::default(), &stats).held, held, "{text}");
         }
     }
 
@@ -236,5 +244,28 @@ mod tests {
         let texts = |asked: &[Slo]| with_defaults(asked).into_iter().map(|slo| slo.text).collect::<Vec<_>>();
         assert_eq!(texts(&[]), ["failed = 0", "corrupt = 0", "lost = 0"]);
         assert_eq!(texts(&["lost < 1%".parse().unwrap()]), ["lost < 1%", "failed = 0", "corrupt = 0"]);
+    }
+
+    #[test]
+    fn no_data_is_never_kept_and_missed_where_there_could_be_some() {
+        let verdicts = |asked: &[Slo], plan: &Plan, stats: &Stats| {
+            let judged = with_defaults(asked).into_iter().map(|slo| slo.judge(plan, stats));
+            judged.map(|slo| (slo.held, slo.missed())).collect::<Vec<_>>()
+        };
+        let stages = vec![Stage { time: Duration::from_secs(1), players: 2 }];
+        let ours = Plan { publishers: 1, stages: stages.clone(), ..Plan::default() };
+        let foreign = Plan { play: Some("theirs".into()), stages, ..Plan::default() };
+        let publishing = Plan { publishers: 1, ..Plan::default() };
+        let slow = Plan { slow: Some(Slow { per_cent: 100.0, rate_bps: 1000 }), ..ours.clone() };
+        let mut stats = Stats::default();
+        (stats.counts.attempted, stats.counts.received, stats.counts.foreign) = (2, 100, 100);
+        let (kept, missed, void) = ((true, false), (false, true), (false, false));
+        assert_eq!(verdicts(&[], &ours, &stats), [kept, missed, missed]);
+        for plan in [&foreign, &publishing, &slow] {
+            assert_eq!(verdicts(&[], plan, &stats), [kept, void, void]);
+            assert_eq!(verdicts(&["lost = 0".parse().unwrap()], plan, &stats), [missed, kept, void]);
+        }
+        (stats.counts.attempted, stats.counts.received, stats.counts.expected) = (0, 101, 1);
+        assert_eq!(verdicts(&[], &ours, &stats), [missed, kept, kept]);
     }
 }

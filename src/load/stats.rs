@@ -91,6 +91,8 @@ pub struct Counts {
     pub corrupt: u64,
     pub join_burst: u64,
     pub foreign: u64,
+    /// Received, and when is told by our own clock.
+    pub user_clock: u64,
     pub censored: u64,
     pub back_video: u64,
     pub back_audio: u64,
@@ -102,11 +104,11 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn each(&mut self) -> [&mut u64; 20] {
+    fn each(&mut self) -> [&mut u64; 21] {
         let Counts { attempted, started, ended, sent, received, expected, lost, duplicated, .. } = self;
         let Counts { reordered, corrupt, join_burst, foreign, censored, bytes_sent, bytes_received, .. } =
             self;
-        let Counts { back_video, back_audio, joined, joined_at_key, before_key, .. } = self;
+        let Counts { back_video, back_audio, joined, joined_at_key, before_key, user_clock, .. } = self;
         [
             attempted,
             started,
@@ -128,6 +130,7 @@ impl Counts {
             joined,
             joined_at_key,
             before_key,
+            user_clock,
         ]
     }
 
@@ -230,15 +233,15 @@ impl Stats {
         self.departures.iter().map(|(name, departure)| ((*name).to_owned(), departure.clone())).collect()
     }
 
-    /// What a promise is about.
-    pub fn count(&self, count: Count) -> u64 {
-        match count {
+    /// What a promise is about; `None` where nothing was measured of it.
+    pub fn count(&self, count: Count) -> Option<u64> {
+        (self.out_of(count) > 0).then(|| match count {
             Count::Failed => self.failed(),
             Count::Lost => self.counts.lost,
             Count::Duplicated => self.counts.duplicated,
             Count::Reordered => self.counts.reordered,
             Count::Corrupt => self.counts.corrupt,
-        }
+        })
     }
 
     /// What its percentages are of.
@@ -246,7 +249,9 @@ impl Stats {
         match count {
             Count::Failed => self.counts.attempted,
             Count::Lost => self.counts.expected,
-            Count::Duplicated | Count::Reordered | Count::Corrupt => self.counts.received,
+            Count::Duplicated | Count::Reordered | Count::Corrupt => {
+                self.counts.received - self.counts.foreign
+            }
         }
     }
 

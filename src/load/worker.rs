@@ -465,7 +465,7 @@ impl Worker {
             Poll::Pending => return Ok(Poll::Pending),
         };
         let now = self.now();
-        let at = if self.stamped() { shard.receipt(got.stamp, now) } else { now };
+        let at = shard.receipt(got.stamp.filter(|_| self.stamped()), now);
         {
             let mut stats = shard.stats.borrow_mut();
             stats.counts.bytes_received += got.bytes as u64;

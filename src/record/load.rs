@@ -122,7 +122,7 @@ pub struct Plan {
     /// Of a sweep: the resolution of receipt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tick_ms: Option<u64>,
-    /// What receipt is told by: `kernel` (time stamps of the socket) or `user` (after the read).
+    /// What receipt of frames is told by: `kernel` (time stamps of the socket), `user` (after the read) or `mixed`; `frames.user_clock` says how many.
     pub receipt_clock: String,
     /// What is played that we do not publish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -206,18 +206,25 @@ pub struct Frames {
     /// By players: planned behind the first of their kind until they leave, or until the last that came. `received` is `expected` - `lost` +
     /// `duplicated` + `join_burst` + `foreign` + those of `corrupt` whose stamp cannot be read.
     pub expected: u64,
-    /// Expected and never received.
-    pub lost: u64,
-    /// Received again.
-    pub duplicated: u64,
+    /// Expected and never received; null where none was expected.
+    #[serde(default)]
+    pub lost: Option<u64>,
+    /// Received again; null, as the two that follow, where no frame was ours.
+    #[serde(default)]
+    pub duplicated: Option<u64>,
     /// Received behind a later one of their kind.
-    pub reordered: u64,
+    #[serde(default)]
+    pub reordered: Option<u64>,
     /// With other bytes than were sent, or without a stamp that can be read.
-    pub corrupt: u64,
+    #[serde(default)]
+    pub corrupt: Option<u64>,
     /// Planned before the player's `play`.
     pub join_burst: u64,
     /// On streams that are not ours, or with the stamp of another run: what the target kept of it.
     pub foreign: u64,
+    /// Of those received: when is told by our own clock, after the read.
+    #[serde(default)]
+    pub user_clock: u64,
 }
 
 /// Of each kind.
@@ -365,4 +372,14 @@ pub struct Slo {
     pub value: Option<f64>,
     /// Of the value: `us`, `count` or `percent`.
     pub unit: String,
+    /// It holds by default, and the run had nothing that it could be measured of: it is neither kept nor missed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmeasurable: bool,
+}
+
+impl Slo {
+    /// Whether the run is to be blamed for it.
+    pub fn missed(&self) -> bool {
+        !self.held && !self.unmeasurable
+    }
 }

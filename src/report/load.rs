@@ -38,7 +38,7 @@ fn plan(out: &mut String, load: &Load) {
     let plan = &load.plan;
     let read = match plan.tick_ms {
         Some(ms) => format!("players sweep every {ms} ms: latencies are exact to that"),
-        None => format!("players read at once, receipt by the {} clock", plan.receipt_clock),
+        None => format!("players read at once{}", receipt(load)),
     };
     let _ = writeln!(
         out,
@@ -76,6 +76,19 @@ fn plan(out: &mut String, load: &Load) {
     }
 }
 
+/// What told when frames came.
+fn receipt(load: &Load) -> String {
+    let (ours, all) = (load.frames.user_clock, load.frames.received);
+    match load.plan.receipt_clock.as_str() {
+        "mixed" => {
+            let share = ours as f64 * 100.0 / all.max(1) as f64;
+            format!(", receipt by the kernel clock but for {ours} of {all} frames ({share:.2} %)")
+        }
+        _ if all == 0 => String::new(),
+        clock => format!(", receipt by the {clock} clock"),
+    }
+}
+
 fn sessions(out: &mut String, load: &Load) {
     let s = &load.sessions;
     let failed: u64 = s.failed_by_phase.values().map(|failed| failed.count).sum();
@@ -97,17 +110,25 @@ fn slow(out: &mut String, load: &Load) {
         out,
         "slow      {} % of the players read {rate} at most and are in no other line but sessions and bytes: {} kept to the end, {} ended by the \
          target; {} frames received, {} expected, {} lost",
-        slow.per_cent, slow.ended, slow.dropped, f.received, f.expected, f.lost
+        slow.per_cent,
+        slow.ended,
+        slow.dropped,
+        f.received,
+        f.expected,
+        number(f.lost)
     );
 }
 
 fn frames(out: &mut String, load: &Load, duration_ms: u64) {
     let f = &load.frames;
-    let _ = writeln!(
-        out,
-        "frames    {} sent, {} received; {} expected: {} lost, {} duplicated, {} reordered, {} corrupt",
-        f.sent, f.received, f.expected, f.lost, f.duplicated, f.reordered, f.corrupt
-    );
+    let _ = write!(out, "frames    {} sent, {} received; ", f.sent, f.received);
+    let counts =
+        [(f.lost, "lost"), (f.duplicated, "duplicated"), (f.reordered, "reordered"), (f.corrupt, "corrupt")];
+    let known = counts.iter().filter_map(|(count, what)| Some(format!("{} {what}", (*count)?)));
+    let _ = match known.collect::<Vec<_>>() {
+        none if none.is_empty() => writeln!(out, "none expected, nothing is known of losses"),
+        known => writeln!(out, "{} expected: {}", f.expected, known.join(", ")),
+    };
     let more =
         [(f.join_burst, "from before the play (join burst)"), (f.foreign, "not ours, without latency")];
     for (count, what) in more.iter().filter(|(count, _)| *count > 0) {
@@ -143,6 +164,11 @@ fn frames(out: &mut String, load: &Load, duration_ms: u64) {
         load.bytes.received,
         rate(load.bytes.received)
     );
+}
+
+/// A count of which there may be no data.
+fn number(count: Option<u64>) -> String {
+    count.map_or("no data how many".to_owned(), |n| n.to_string())
 }
 
 /// In the order in which a session meets them.
@@ -195,7 +221,7 @@ fn beside(load: &Load, frame: &Latency) -> String {
     let failed: u64 = load.sessions.failed_by_phase.values().map(|failed| failed.count).sum();
     let censored = frame.censored.filter(|n| *n > 0);
     let censored = censored.map(|n| format!(", {n} of them here with their age at the end"));
-    format!("{} lost{}, {failed} sessions failed", load.frames.lost, censored.unwrap_or_default())
+    format!("{} lost{}, {failed} sessions failed", number(load.frames.lost), censored.unwrap_or_default())
 }
 
 fn generator(out: &mut String, load: &Load) {
@@ -220,7 +246,11 @@ fn generator(out: &mut String, load: &Load) {
 
 fn promise(out: &mut String, slo: &Slo) {
     let value = measured(slo.value, &slo.unit);
-    let _ = writeln!(out, "{:<9} {}: {value}", if slo.held { "held" } else { "MISSED" }, slo.expr);
+    let _ = match (slo.held, slo.unmeasurable) {
+        (_, true) => writeln!(out, "no data   {}: nothing in this run could be measured for it", slo.expr),
+        (true, _) => writeln!(out, "held      {}: {value}", slo.expr),
+        (false, _) => writeln!(out, "MISSED    {}: {value}", slo.expr),
+    };
 }
 
 fn measured(value: Option<f64>, unit: &str) -> String {
@@ -405,7 +435,7 @@ mod tests {
     #[test]
     fn losses_and_failures_stand_beside_the_frames() {
         let mut load = Load::default();
-        load.frames.lost = 5;
+        load.frames.lost = Some(5);
         let frame = Latency { count: 9, censored: Some(4), p99_us: 7_500_000, ..Latency::default() };
         load.latency = [("frame".to_owned(), frame.clone()), ("frame_raw".to_owned(), frame)].into();
         let table = latencies(&load).to_string();

@@ -62,8 +62,9 @@ pub async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]
         died: false,
     };
     let ran = match &args.find {
-        None => runs.once(plan).await.map(|found| {
-            let slo = slo::with_defaults(&args.slo).iter().map(|slo| slo.judge(&found.stats)).collect();
+        None => runs.once(plan.clone()).await.map(|found| {
+            let promises = slo::with_defaults(&args.slo);
+            let slo = promises.iter().map(|slo| slo.judge(&plan, &found.stats)).collect();
             (Load { slo, ..found.load }, found.log)
         }),
         Some(slo) => runs.search(args, slo, plan).await,
@@ -214,8 +215,8 @@ impl<F: Future<Output = ()>> Runs<'_, F> {
             if !find.steps.is_empty() && time > args.max_time {
                 break;
             }
-            let Found { mut load, stats, log, .. } = self.once(plan).await?;
-            load.slo = promises.iter().map(|slo| slo.judge(&stats)).collect();
+            let Found { mut load, stats, log, .. } = self.once(plan.clone()).await?;
+            load.slo = promises.iter().map(|slo| slo.judge(&plan, &stats)).collect();
             if self.stopped {
                 best.get_or_insert((load, log));
                 break;
@@ -268,7 +269,8 @@ fn with(plan: &Plan, sessions: u32) -> Plan {
 }
 
 fn step(sessions: u32, load: &Load) -> FindStep {
-    let missed: Vec<String> = load.slo.iter().filter(|slo| !slo.held).map(|slo| slo.expr.clone()).collect();
+    let missed: Vec<String> =
+        load.slo.iter().filter(|slo| slo.missed()).map(|slo| slo.expr.clone()).collect();
     FindStep {
         sessions,
         held: missed.is_empty(),
@@ -302,7 +304,7 @@ fn verdict(load: &Load, stopped: bool, died: bool, allow_limited: bool) -> (Outc
         Some(find) => find.bound.as_deref() == Some(Bound::Generator.name()),
     };
     let missed = match &load.find {
-        None => load.slo.iter().any(|slo| !slo.held),
+        None => load.slo.iter().any(|slo| slo.missed()),
         Some(find) => find.most.is_none(),
     };
     match load.sessions.started {
