@@ -399,3 +399,92 @@ fn every_frame_that_came_is_accounted_for() {
         assert_eq!(frame.count, measured, "{fault}: {frames:?}");
     }
 }
+
+/// A target that sends most of a long message, once it was greeted, and then nothing.
+struct Half(usize, Arc<Mutex<Vec<Life>>>, Instant);
+
+/// What it still has to say, when it was dialled.
+struct Halved(Vec<u8>, usize, Arc<Mutex<Vec<Life>>>, Instant);
+
+impl Dial for Half {
+    fn dial(&self) -> Dialing<'_> {
+        Box::pin(async {
+            // S0, S1, S2; chunks of 5,000,000 bytes; the head of a video message of 4,000,000.
+            let mut said = vec![3];
+            said.resize(1 + 2 * 1536, 0);
+            said.extend([2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0]);
+            said.extend(5_000_000_u32.to_be_bytes());
+            said.extend([6, 0, 0, 0, 0x3D, 0x09, 0, 9, 1, 0, 0, 0]);
+            said.resize(said.len() + self.0, 0);
+            said.reverse();
+            let mut lives = self.1.lock().unwrap();
+            lives.push((self.2.elapsed(), None));
+            Ok(Box::new(Halved(said, lives.len() - 1, self.1.clone(), self.2)) as Box<dyn Io>)
+        })
+    }
+}
+
+impl Drop for Halved {
+    fn drop(&mut self) {
+        self.2.lock().unwrap()[self.1].1 = Some(self.3.elapsed());
+    }
+}
+
+impl Io for Halved {
+    fn reset(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsyncRead for Halved {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.0.is_empty() {
+            return Poll::Pending;
+        }
+        let left = self.0.len().saturating_sub(buf.remaining());
+        buf.put_slice(&self.0.split_off(left).into_iter().rev().collect::<Vec<_>>());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Halved {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn what_a_target_leaves_half_said_is_bounded_for_all_sessions_together() {
+    let plan = Plan { held_bytes: 8 << 20, rate: 1, ..plan(20, &[(0, 0), (1, 0)]) };
+    let media = Media::new(plan.shape).expect("enough");
+    let target: Target = "rtmp://simulated/live/s".parse().expect("a target");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (found, lives) = runtime.block_on(async {
+        let lives = Arc::default();
+        let dial = Half(3_000_000, Arc::clone(&lives), Instant::now());
+        let found = simulate(plan, media, &target, Arc::new(dial), sleep(SECOND * 60), &mut |_, _| {}).await;
+        let lives = lives.lock().unwrap().clone();
+        (found, lives)
+    });
+    let failed = &found.load.sessions.failed_by_phase["connect"];
+    assert!(
+        failed.count == 20 && failed.sample.contains("the 8 MiB that all sessions may hold"),
+        "{failed:?}"
+    );
+    // Two hold three million bytes each and wait ten seconds for the end of it; who comes meanwhile goes at once, and then two more wait.
+    let waited: Vec<bool> = lives.iter().map(|life| life.1.expect("closed") - life.0 > SECOND).collect();
+    assert_eq!(waited.iter().filter(|waited| **waited).count(), 4, "{lives:?}");
+}

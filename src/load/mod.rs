@@ -95,6 +95,8 @@ struct Run {
     id: u32,
     clock: Clock,
     slots: Vec<Slot>,
+    /// Bytes that the sessions of one shard may hold.
+    held_bytes: usize,
     /// When publishers fall silent.
     silence_ns: AtomicU64,
     /// Players that are there.
@@ -163,6 +165,7 @@ impl Run {
             app: target.app(),
             tc_url: target.tc_url(),
             slots: (0..plan.publishers).map(|_| Slot::default()).collect(),
+            held_bytes: plan.held_bytes / shards,
             silence_ns: AtomicU64::new(clock.at(timetable.silence)),
             playing: AtomicU64::new(0),
             dialled: AtomicUsize::new(0),

@@ -43,6 +43,8 @@ pub struct Plan {
     pub suffix: Option<Pattern>,
     /// Publishers send what fell due in such a time at once; `None`: each frame on its time.
     pub burst: Option<Duration>,
+    /// Bytes that a target may make all sessions hold: of messages that it does not end, and of answers that it does not take.
+    pub held_bytes: usize,
 }
 
 /// Some players take no more than so much.
@@ -111,6 +113,7 @@ impl Default for Plan {
             name: None,
             suffix: None,
             burst: None,
+            held_bytes: 512 << 20,
         }
     }
 }

@@ -63,6 +63,8 @@ pub struct Shard {
     /// What slow players got: it says nothing of the others.
     pub slow: RefCell<Stats>,
     pub up: Cell<u64>,
+    /// Bytes that its sessions hold of what is not whole or was not taken.
+    held: Cell<usize>,
     /// Of those that listen; one that nobody else holds has ended.
     pub receivers: RefCell<Vec<Rc<RefCell<Receiver>>>>,
     pub wheel: Wheel,
@@ -186,6 +188,7 @@ impl Shard {
             stats: RefCell::default(),
             slow: RefCell::default(),
             up: Cell::new(0),
+            held: Cell::new(0),
             receivers: RefCell::default(),
             wheel: Wheel::default(),
             offset_ns: Cell::new(clock_offset()),
@@ -212,6 +215,13 @@ impl Shard {
             missing: receivers.iter().map(|receiver| receiver.borrow().missing()).sum(),
             oldest_us: oldest.map(|planned| now.saturating_sub(planned) / 1000),
         });
+    }
+
+    /// A session holds other bytes than before; whether all of them together may.
+    pub fn hold(&self, before: usize, now: usize) -> bool {
+        let held = self.held.get() - before + now;
+        self.held.set(held);
+        now <= before || held <= self.run.held_bytes
     }
 
     /// What slow players got is counted apart.

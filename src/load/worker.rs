@@ -183,6 +183,8 @@ struct Worker {
     /// Bytes that the socket did not take yet.
     out: Vec<u8>,
     written: usize,
+    /// Bytes that the shard knows it to hold.
+    held: usize,
     /// The socket takes no more; when it took bytes last, and when it last took all again.
     blocked: bool,
     moved: u64,
@@ -237,6 +239,7 @@ impl Worker {
             since,
             out: Vec::new(),
             written: 0,
+            held: 0,
             blocked: false,
             moved: 0,
             unblocked: 0,
@@ -379,7 +382,7 @@ impl Worker {
             self.unblocked = self.now();
         }
         (self.out, self.written) = (Vec::new(), 0);
-        Ok(())
+        self.hold()
     }
 
     /// Whether it is through; an error when its time is up.
@@ -478,7 +481,20 @@ impl Worker {
             slow.bytes += got.bytes as u64;
         }
         self.take(&buffer[..got.bytes], at)?;
+        self.hold()?;
         Ok(Poll::Ready(now))
+    }
+
+    /// Tells the shard what it holds.
+    fn hold(&mut self) -> Result<(), Failure> {
+        let held = self.session.held_bytes() + self.out.len();
+        if self.shard.hold(std::mem::replace(&mut self.held, held), held) {
+            return Ok(());
+        }
+        let mib = self.run().plan.held_bytes >> 20;
+        self.fail(format!(
+            "what the target does not end or does not take fills the {mib} MiB that all sessions may hold"
+        ))
     }
 
     /// Whether the kernel's stamps tell when something came.
@@ -611,6 +627,7 @@ impl Worker {
     /// Accounts for the session.
     fn end(&mut self, mut result: Result<(), Failure>) {
         let now = self.now();
+        self.shard.hold(self.held, 0);
         // Why a slow player lost its place is the target's way with slow ones.
         let slow = self.slow.is_some() && self.up;
         let mut stats = self.shard.account(slow).borrow_mut();
