@@ -455,7 +455,7 @@ impl Collector {
             departures: total.departures(),
             bytes: load::Bytes { sent: counts.bytes_sent, received: counts.bytes_received },
             latency: total.latencies(),
-            generator: generator(&total, watch.as_ref()),
+            generator: generator(&total, watch.as_ref(), &rows),
             watched: watch.as_ref().and_then(Watch::watched),
             intervals: rows,
             slo: Vec::new(),
@@ -506,7 +506,7 @@ fn media_plan(media: &Media) -> Option<load::MediaFile> {
     })
 }
 
-fn generator(total: &Stats, watch: Option<&Watch>) -> load::Generator {
+fn generator(total: &Stats, watch: Option<&Watch>, rows: &[load::Interval]) -> load::Generator {
     let lag = total.histogram(stats::Metric::Lag).map(|h| h.value_at_quantile(0.99));
     let (cpu_pct, machine_pct) = watch.map_or((None, None), Watch::whole);
     let mut reasons = Vec::new();
@@ -516,5 +516,46 @@ fn generator(total: &Stats, watch: Option<&Watch>) -> load::Generator {
     if let Some(pct) = machine_pct.filter(|pct| *pct > MAX_BUSY) {
         reasons.push(format!("the machine was {pct:.0} % busy, above {MAX_BUSY:.0} %"));
     }
-    load::Generator { lag_p99_us: lag, cpu_pct, machine_pct, limited: !reasons.is_empty(), reasons }
+    let limited = !reasons.is_empty();
+    reasons.extend(limited_seconds(rows));
+    load::Generator { lag_p99_us: lag, cpu_pct, machine_pct, limited, reasons }
+}
+
+/// In how many seconds we were the limit, and why at most; `None`: in none.
+fn limited_seconds(rows: &[load::Interval]) -> Option<String> {
+    let limited: Vec<_> = rows.iter().filter(|row| row.limited).collect();
+    let lag = limited.iter().filter_map(|row| Some(row.latency.get("lag")?.p99_us)).max();
+    let lag = lag.filter(|us| *us > MAX_LAG_US);
+    let busy =
+        limited.iter().filter_map(|row| row.machine_pct).reduce(f64::max).filter(|pct| *pct > MAX_BUSY);
+    let why = lag.map(|us| format!("own lateness p99 up to {} ms", us / 1000));
+    let why = why.into_iter().chain(busy.map(|pct| format!("the machine up to {pct:.0} % busy")));
+    let why = why.collect::<Vec<_>>().join(", ");
+    (!limited.is_empty()).then(|| format!("in {} of {} seconds: {why}", limited.len(), rows.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_in_which_we_were_the_limit_are_said_of_a_run_that_is_not_limited() {
+        let row = |limited, p99_us, busy| load::Interval {
+            limited,
+            machine_pct: busy,
+            latency: [("lag".to_owned(), load::Brief { p99_us, ..load::Brief::default() })].into(),
+            ..load::Interval::default()
+        };
+        let rows =
+            [row(false, 49_000, Some(99.0)), row(true, 130_000, Some(40.0)), row(true, 60_000, Some(98.0))];
+        let found = generator(&Stats::default(), None, &rows);
+        assert!(!found.limited);
+        assert_eq!(
+            found.reasons,
+            ["in 2 of 3 seconds: own lateness p99 up to 130 ms, the machine up to 98 % busy"]
+        );
+        let late = generator(&Stats::default(), None, &rows[..2]).reasons;
+        assert_eq!(late, ["in 1 of 2 seconds: own lateness p99 up to 130 ms"]);
+        assert!(generator(&Stats::default(), None, &rows[..1]).reasons.is_empty());
+    }
 }

@@ -341,9 +341,9 @@ pub struct Generator {
     /// The whole machine over the run, of all cores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_pct: Option<f64>,
-    /// We were the limit.
+    /// We were the limit of the run as a whole.
     pub limited: bool,
-    /// Why.
+    /// Why; also of a run that was not limited as a whole, in how many seconds we were the limit.
     pub reasons: Vec<String>,
 }
 

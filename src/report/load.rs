@@ -239,9 +239,14 @@ fn generator(out: &mut String, load: &Load) {
             w.rss_bytes.map_or("unknown".to_owned(), |b| format!("{:.1} MiB", b as f64 / 1_048_576.0));
         let _ = writeln!(out, "watched   process {}: {} of a core, {memory}", w.pid, percent(w.cpu_pct));
     }
-    if g.limited {
-        let _ = writeln!(out, "generator-limited: {}", g.reasons.join("; "));
-    }
+    let reasons = g.reasons.join("; ");
+    let _ = match (g.limited, reasons.is_empty()) {
+        (true, _) => writeln!(out, "generator-limited: {reasons}"),
+        (false, false) => {
+            writeln!(out, "generator-limited in part, which the figures above include: {reasons}")
+        }
+        (false, true) => Ok(()),
+    };
 }
 
 fn promise(out: &mut String, slo: &Slo) {
@@ -430,6 +435,27 @@ mod tests {
         }
         assert!(text(None, Some("target")).ends_with("none of the players (the target does not keep it)\n"));
         assert!(text(Some(8), None).contains("8 players (the search was not finished)"));
+    }
+
+    #[test]
+    fn seconds_that_we_limited_are_said() {
+        let text = |limited, reasons: &[&str]| {
+            let mut load = Load::default();
+            (load.generator.limited, load.generator.reasons) =
+                (limited, reasons.iter().map(|s| (*s).to_owned()).collect());
+            let mut out = String::new();
+            generator(&mut out, &load);
+            out
+        };
+        assert!(
+            text(true, &["a", "in 1 of 3 seconds: b"])
+                .ends_with("generator-limited: a; in 1 of 3 seconds: b\n")
+        );
+        assert!(
+            text(false, &["in 1 of 3 seconds: b"])
+                .contains("in part, which the figures above include: in 1 of 3")
+        );
+        assert!(!text(false, &[]).contains("limited"));
     }
 
     #[test]
