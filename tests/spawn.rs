@@ -64,6 +64,12 @@ fn a_spawned_server_is_waited_for_watched_and_ended() {
     let watched = &record["load"]["watched"];
     assert_eq!(watched["pid"], spawned["pid"]);
     assert!(watched["rss_bytes"].as_u64() > Some(6 << 20), "{watched}");
+    let rows = record["load"]["intervals"].as_array().expect("rows");
+    let memory = |name: &str| rows.iter().filter_map(|row| row[name].as_u64()).max();
+    assert!(
+        memory("rss_bytes") > Some(4 << 20) && memory("watched_rss_bytes") == watched["rss_bytes"].as_u64()
+    );
+    assert!(rows.iter().any(|row| row["watched_cpu_pct"].is_f64()), "{rows:?}");
     let output = run(&["test", &url, "--spawn", &command, "-s", "chunk/type-3-after-type-0"]);
     assert_eq!(status(&output), 0, "{}", err(&output));
     assert_gone(&addr);

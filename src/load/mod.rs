@@ -393,7 +393,9 @@ impl Collector {
         (row.sent, row.received) = (counts.sent, counts.received);
         (row.bytes_sent, row.bytes_received) = (counts.bytes_sent, counts.bytes_received);
         row.latency = stats.briefs();
-        (row.cpu_pct, row.machine_pct) = self.watch.as_mut().map_or((None, None), Watch::second);
+        if let Some(watch) = &mut self.watch {
+            watch.second(&mut row);
+        }
         let late = row.latency.get("lag").is_some_and(|lag| lag.p99_us > MAX_LAG_US);
         row.limited = late || row.machine_pct.is_some_and(|pct| pct > MAX_BUSY);
         if let Some(log) = &mut self.log {
@@ -424,7 +426,7 @@ impl Collector {
                 receipt_clock: receipt_clock(&counts).into(),
                 play: plan.play.clone(),
                 media: media_plan(&run.media),
-                churn_per_s: plan.churn.map(|gap| 1.0 / gap.as_secs_f64()),
+                churn_per_s: plan.churn.map(|gap| (1000.0 / gap.as_secs_f64()).round() / 1000.0),
                 late_join: plan.late_join,
                 burst_ms: plan.burst.map(millis),
                 sources: plan.sources.iter().map(ToString::to_string).collect(),

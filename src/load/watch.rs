@@ -40,12 +40,15 @@ impl Watch {
         Watch { pid, first, last: first, rss_bytes: None }
     }
 
-    /// Since the last call: per cent of a core that we took, and per cent of the machine that was busy.
-    pub fn second(&mut self) -> (Option<f64>, Option<f64>) {
+    /// Puts what was taken since the last call, and the memory that is held now, into a row.
+    pub fn second(&mut self, row: &mut load::Interval) {
         let now = sample(self.pid);
         let last = std::mem::replace(&mut self.last, now);
-        self.rss_bytes = self.rss_bytes.max(self.pid.and_then(|pid| sum(&family(pid), rss)));
-        between(&last, &now)
+        (row.cpu_pct, row.machine_pct) = between(&last, &now);
+        row.rss_bytes = rss(std::process::id());
+        row.watched_cpu_pct = watched_between(&last, &now);
+        row.watched_rss_bytes = self.pid.and_then(|pid| sum(&family(pid), rss));
+        self.rss_bytes = self.rss_bytes.max(row.watched_rss_bytes);
     }
 
     /// The same since the beginning.
@@ -56,9 +59,7 @@ impl Watch {
     /// What the watched process took; its processor time is absent when it went away.
     pub fn watched(&self) -> Option<load::Watched> {
         let pid = self.pid?;
-        let seconds = (self.last.at - self.first.at).as_secs_f64();
-        let ticks = self.first.watched.zip(self.last.watched).map(|(from, to)| to.saturating_sub(from));
-        let cpu_pct = ticks.filter(|_| seconds > 0.0).map(|t| t as f64 / TICKS_PER_S / seconds * 100.0);
+        let cpu_pct = watched_between(&self.first, &self.last);
         Some(load::Watched { pid, cpu_pct, rss_bytes: self.rss_bytes })
     }
 }
@@ -83,6 +84,15 @@ fn between(from: &Sample, to: &Sample) -> (Option<f64>, Option<f64>) {
         Some(to.0.saturating_sub(from.0) as f64 / all as f64 * 100.0)
     });
     (own, machine)
+}
+
+/// Per cent of a core.
+fn watched_between(from: &Sample, to: &Sample) -> Option<f64> {
+    let time = (to.at - from.at).as_secs_f64();
+    let ticks = from.watched.zip(to.watched).map(|(from, to)| to.saturating_sub(from));
+    ticks
+        .filter(|_| time * 1e9 >= MEANINGFUL_NS as f64)
+        .map(|ticks| ticks as f64 / TICKS_PER_S / time * 100.0)
 }
 
 fn machine() -> Option<(u64, u64)> {

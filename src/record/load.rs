@@ -316,6 +316,15 @@ pub struct Interval {
     /// The whole machine, of all cores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_pct: Option<f64>,
+    /// Resident memory of this process, at its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rss_bytes: Option<u64>,
+    /// The process of `--watch-pid`, of one core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watched_cpu_pct: Option<f64>,
+    /// Its resident memory, at the end of the second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watched_rss_bytes: Option<u64>,
     /// We were the limit.
     pub limited: bool,
 }

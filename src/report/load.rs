@@ -40,13 +40,17 @@ fn plan(out: &mut String, load: &Load) {
         Some(ms) => format!("players sweep every {ms} ms: latencies are exact to that"),
         None => format!("players read at once{}", receipt(load)),
     };
-    let _ = writeln!(
-        out,
-        "plan      {} publishers of {} ({} of it audio) at {} fps, {} players; {read}; {} event loops",
-        plan.publishers,
+    let sent = format!(
+        " of {} ({} of it audio) at {} fps",
         bits(plan.bitrate_bps as f64),
         bits(plan.audio_bps as f64),
-        plan.fps,
+        plan.fps
+    );
+    let _ = writeln!(
+        out,
+        "plan      {} publishers{}, {} players; {read}; {} event loops",
+        plan.publishers,
+        if plan.publishers > 0 { &sent } else { "" },
         plan.players,
         plan.shards
     );
@@ -227,17 +231,20 @@ fn beside(load: &Load, frame: &Latency) -> String {
 fn generator(out: &mut String, load: &Load) {
     let g = &load.generator;
     let percent = |p: Option<f64>| p.map_or("unknown".to_owned(), |p| format!("{p:.0} %"));
+    let memory = |b: Option<u64>| {
+        b.map_or("unknown memory".to_owned(), |b| format!("{:.1} MiB", b as f64 / 1_048_576.0))
+    };
     let lag = g.lag_p99_us.map_or("unknown".to_owned(), |us| format!("{:.2} ms", us as f64 / 1000.0));
     let _ = writeln!(
         out,
-        "\nourselves {} of a core, the machine {} busy, own lateness p99 {lag}",
+        "\nourselves {} of a core, {}, the machine {} busy, own lateness p99 {lag}",
         percent(g.cpu_pct),
+        memory(load.intervals.iter().filter_map(|row| row.rss_bytes).max()),
         percent(g.machine_pct)
     );
     if let Some(w) = &load.watched {
-        let memory =
-            w.rss_bytes.map_or("unknown".to_owned(), |b| format!("{:.1} MiB", b as f64 / 1_048_576.0));
-        let _ = writeln!(out, "watched   process {}: {} of a core, {memory}", w.pid, percent(w.cpu_pct));
+        let rss = memory(w.rss_bytes);
+        let _ = writeln!(out, "watched   process {}: {} of a core, {rss}", w.pid, percent(w.cpu_pct));
     }
     let reasons = g.reasons.join("; ");
     let _ = match (g.limited, reasons.is_empty()) {
@@ -322,7 +329,7 @@ pub fn csv(record: &Record) -> String {
 fn lines(rows: &[Interval]) -> String {
     let mut out =
         "start_ms,sessions_up,attempted,failed,frames_sent,frames_received,frames_missing,bytes_sent,\
-                   bytes_received,oldest_outstanding_us,cpu_pct,machine_pct,limited"
+                   bytes_received,oldest_outstanding_us,cpu_pct,machine_pct,rss_bytes,watched_cpu_pct,watched_rss_bytes,limited"
             .to_owned();
     for name in ORDER {
         let _ = write!(out, ",{name}_p50_us,{name}_p99_us,{name}_max_us");
@@ -336,12 +343,16 @@ fn line(out: &mut String, row: &Interval) {
     let percent = |p: Option<f64>| p.map(|p| format!("{p:.1}")).unwrap_or_default();
     let Interval { start_ms, sessions_up, attempted, failed, sent, received, missing, .. } = row;
     let Interval { bytes_sent, bytes_received, .. } = row;
-    let oldest = row.oldest_outstanding_us.map(|us| us.to_string()).unwrap_or_default();
+    let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
+    let oldest = number(row.oldest_outstanding_us);
     let _ = write!(
         out,
-        "{start_ms},{sessions_up},{attempted},{failed},{sent},{received},{missing},{bytes_sent},{bytes_received},{oldest},{},{},{}",
+        "{start_ms},{sessions_up},{attempted},{failed},{sent},{received},{missing},{bytes_sent},{bytes_received},{oldest},{},{},{},{},{},{}",
         percent(row.cpu_pct),
         percent(row.machine_pct),
+        number(row.rss_bytes),
+        percent(row.watched_cpu_pct),
+        number(row.watched_rss_bytes),
         row.limited
     );
     for name in ORDER {
