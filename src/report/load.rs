@@ -101,6 +101,12 @@ fn sessions(out: &mut String, load: &Load) {
         "sessions  {} planned, {} attempted, {} started, {} kept to the end, {failed} failed",
         s.planned, s.attempted, s.started, s.ended
     );
+    if let Some(n) = s.planned.checked_sub(s.attempted).filter(|n| *n > 0) {
+        let _ = writeln!(
+            out,
+            "          {n} never begun: the run was over before them, or what they were to play was gone"
+        );
+    }
     for (phase, failed) in &s.failed_by_phase {
         let _ = writeln!(out, "          {} in {phase}, for example: {}", failed.count, failed.sample);
     }
@@ -446,6 +452,18 @@ mod tests {
         }
         assert!(text(None, Some("target")).ends_with("none of the players (the target does not keep it)\n"));
         assert!(text(Some(8), None).contains("8 players (the search was not finished)"));
+    }
+
+    #[test]
+    fn sessions_that_never_began_are_said() {
+        let text = |attempted| {
+            let mut load = Load::default();
+            (load.sessions.planned, load.sessions.attempted) = (25, attempted);
+            let mut out = String::new();
+            sessions(&mut out, &load);
+            out
+        };
+        assert!(text(17).contains("8 never begun") && !text(25).contains("never begun"));
     }
 
     #[test]
