@@ -299,7 +299,7 @@ const RULES: &[Row] = &[
     ("s2c answer-place 1", |t| {
         t.connected().create(2.0).command(SERVER, 1, "_result", 2.0, vec![1.0.into()]);
     }),
-    ("s2c create-result 2 'no string'", |t| _ = t.connected().create(2.0).create_result(2.0, 0.0)),
+    ("s2c create-result 2 '0'", |t| _ = t.connected().create(2.0).create_result(2.0, 0.0)),
     ("s2c create-same-id 1", |t| {
         t.created().create(3.0).create_result(3.0, 1.0);
         t.publish(1).status(1, PUBLISHED);
@@ -425,6 +425,14 @@ fn each_rule_has_its_note() {
 
 /// Sessions as they should be, or with what the text is silent about.
 const CLEAN: &[Row] = &[
+    ("another call is answered with the number of a stream to come", |t| {
+        t.connected().command(CLIENT, 0, "login", 2.0, vec![]);
+        t.create_result(2.0, 1.0);
+        t.create(3.0).create_result(3.0, 1.0).publish(1).status(1, PUBLISHED);
+    }),
+    ("createStream with transaction id 0 is answered", |t| {
+        t.connected().create(0.0).create_result(0.0, 1.0).publish(1).status(1, PUBLISHED);
+    }),
     ("nothing", |_| {}),
     ("publish", |t| {
         t.publishing().message(CLIENT, &Message::SetChunkSize(4096));

@@ -444,6 +444,43 @@ fn names_are_replaced_in_every_command_and_in_amf3() {
     );
 }
 
+/// What the recorded server said of what stands behind a hole is no difference.
+#[test]
+fn behind_a_hole_nothing_is_missed() {
+    let mut c = Conversation::rich().frames(2, 6, 50, 40);
+    c.client(0, 0, &Message::command("deleteStream", 6.0, vec![Value::Null, Value::Number(2.0)]));
+    c.server(2, &Message::command("onStatus", 0.0, vec![Value::Null, status("NetStream.Unpublish.Success")]));
+    let (sessions, _) = replay(of_bytes(&c.without(3)), &settings(), peer(&[]));
+    assert_eq!(sessions[0].sent.frames, 4, "{sessions:?}");
+    let about: Vec<_> = sessions[0].departures.iter().map(|d| (&d.kind[..], &d.about[..])).collect();
+    assert!(!about.iter().any(|(_, about)| *about == "status"), "{:?}", sessions[0].departures);
+}
+
+/// The same name twice on one connection: a player hears both.
+#[test]
+fn a_name_that_is_published_again_is_compared_once() {
+    let mut c = Conversation::connected();
+    for (id, msid) in [(2.0, 1), (5.0, 1), (8.0, 2)] {
+        c.client(0, 0, &Message::command("createStream", id, vec![Value::Null]));
+        let created = vec![Value::Null, Value::Number(f64::from(msid))];
+        c.server(0, &Message::command("_result", id, created));
+        let publish = vec![Value::Null, "cam".into(), "live".into()];
+        c.client(msid, 0, &Message::command("publish", id + 1.0, publish));
+        c.server(
+            msid,
+            &Message::command("onStatus", 0.0, vec![Value::Null, status("NetStream.Publish.Start")]),
+        );
+        c = c.frames(msid, 5, 50 + id as usize, 40);
+        let stream = vec![Value::Null, Value::Number(f64::from(msid))];
+        c.client(0, 0, &Message::command("deleteStream", id + 2.0, stream));
+    }
+    for pace in [Pace::Asap, Pace::Media] {
+        let (sessions, _) = replay(of_bytes(&c.pcap()), &Settings { pace, ..verifying() }, peer(&[]));
+        let told: Vec<_> = sessions[0].verify.iter().map(|v| (v.sent, v.came, v.held, &v.why)).collect();
+        assert_eq!(told, [(15, 15, true, &None)], "{pace}");
+    }
+}
+
 #[test]
 fn a_players_later_commands_wait_for_the_media_that_stood_before_them() {
     let mut c = Conversation::connected();

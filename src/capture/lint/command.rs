@@ -3,6 +3,7 @@
 use bstr::ByteSlice;
 
 use super::{At, Found, Lint};
+use crate::notation::print;
 use crate::wire::amf0::Value;
 use crate::wire::message::Command;
 use crate::wire::note::NoteKind;
@@ -62,6 +63,8 @@ pub(super) struct Stream {
     msid: u32,
     /// Where the result that names it ends.
     created: Option<u64>,
+    /// By createStream and no other call.
+    by_create: bool,
     deleted: bool,
     pub(super) publish: Asked,
     pub(super) play: Asked,
@@ -146,7 +149,9 @@ impl Lint {
                 let value = number(Some(id)).0;
                 self.clear(&[NoteKind::AnswerTwice], |s| s.found.note.value == value);
             }
-            _ => self.talk.called_with_0 = true,
+            _ if what == What::Other => self.talk.called_with_0 = true,
+            // What cannot go without an answer is answered with 0 then, and nobody can tell which answer is whose.
+            _ => self.talk.calls_left_out = true,
         }
     }
 
@@ -322,8 +327,9 @@ impl Lint {
             return;
         };
         let Some(stream) = self.talk.stream(msid) else { return };
-        let again = created && stream.created.is_some() && !stream.deleted;
+        let again = created && stream.by_create && !stream.deleted;
         (stream.created, stream.deleted) = (Some(at.end), false);
+        stream.by_create |= created;
         if again {
             self.suspect(at, NoteKind::CreateSameId, u64::from(msid));
         }
@@ -409,6 +415,9 @@ fn code(command: &Command) -> Option<&[u8]> {
 fn shown(value: &Value) -> String {
     match value.as_text() {
         Some(text) => text.get(..MAX_SEEN).unwrap_or(text).to_str_lossy().into_owned(),
+        None if matches!(value, Value::Number(_) | Value::Boolean(_) | Value::Null | Value::Undefined) => {
+            print::value(value)
+        }
         None => "no string".into(),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer, Answered, MAX_DEPARTURES};
 use super::recording::{Kind, Recording, Stream, carries_media};
-use crate::record::replay::{Mapped, Session, Traffic};
+use crate::record::replay::{End, Mapped, Session, Traffic};
 use crate::wire::chunk::MessageHeader;
 use crate::wire::media;
 use crate::wire::message::{Command, Message, type_id};
@@ -205,9 +205,19 @@ impl<'a> Ears<'a> {
             }),
             &mut out,
         );
-        answer::of_statuses("status", &recorded.statuses, &self.statuses, &mut out);
         let names = |calls: &[Answer]| calls.iter().map(Answer::says).collect::<Vec<_>>();
-        answer::of_statuses("call", &names(&recorded.server_calls), &names(&self.calls), &mut out);
+        let said = [
+            ("status", recorded.statuses.clone(), self.statuses.clone()),
+            ("call", names(&recorded.server_calls), names(&self.calls)),
+        ];
+        for (about, mut before, mut now) in said {
+            if recorded.hole.is_some() || !matches!(record.end, End::Done | End::Refused) {
+                // What the recorded server said at last may be about what was not sent again.
+                before.truncate(now.len());
+                now.truncate(before.len());
+            }
+            answer::of_statuses(about, &before, &now, &mut out);
+        }
         for (name, type_id) in [("audio", type_id::AUDIO), ("video", type_id::VIDEO)] {
             let count = |n: Option<&u64>| n.copied().unwrap_or(0);
             let (before, now) =

@@ -108,8 +108,8 @@ struct Performance<'a> {
     ears: Ears<'a>,
     clock: Clock,
     pace: Pace,
-    /// With the call that publishes.
-    watchers: Vec<(usize, Watcher)>,
+    /// With the calls that publish its name, one after another.
+    watchers: Vec<(Vec<usize>, Watcher)>,
     phase: &'a watch::Sender<Phase>,
 }
 
@@ -282,8 +282,9 @@ impl Performance<'_> {
         let mut frames = Vec::new();
         relay::frames_of(&step.header, &step.payload, 0, &mut frames);
         if !frames.is_empty() {
-            for (call, watcher) in &self.watchers {
-                if self.recording.calls[*call].stream == step.stream {
+            for (calls, watcher) in &self.watchers {
+                // A name that is published again may be so on another stream.
+                if calls.last().is_some_and(|call| self.recording.calls[*call].stream == step.stream) {
                     watcher.sent(&step.header, &step.payload);
                 }
             }
@@ -333,27 +334,29 @@ impl Performance<'_> {
             return;
         }
         let Some(name) = published(step).and_then(|name| self.stage.names.of(name)) else { return };
-        let config = Config {
-            name: name.to_string(),
-            chunk_size: None,
-            digest: None,
-            ..self.stage.config(self.recording)
-        };
+        let name = name.to_string();
+        // A player stays while its stream goes and comes again.
+        if let Some((calls, _)) = self.watchers.iter_mut().find(|(_, watcher)| watcher.is_there(&name)) {
+            calls.push(call);
+            return;
+        }
+        let config = Config { name, chunk_size: None, digest: None, ..self.stage.config(self.recording) };
         let watcher = Watcher::start(self.stage.dial.clone(), config, self.stage.limit.clone());
         // A refusal is looked at when the stream is there.
         let _ = watcher.ready().await;
-        self.watchers.push((call, watcher));
+        self.watchers.push((vec![call], watcher));
     }
 
     /// Where a player cannot wait for a stream it joins as soon as there is one, before the first frame.
     async fn watch_late(&mut self, call: usize) {
-        let Some(at) = self.watchers.iter().position(|(of, w)| *of == call && w.may_try_again()) else {
+        let Some(at) = self.watchers.iter().position(|(calls, w)| calls.contains(&call) && w.may_try_again())
+        else {
             return;
         };
-        let (_, refused) = self.watchers.swap_remove(at);
+        let (calls, refused) = self.watchers.swap_remove(at);
         let watcher = refused.again();
         let _ = watcher.ready().await;
-        self.watchers.push((call, watcher));
+        self.watchers.push((calls, watcher));
     }
 
     /// Waits until the players have all that was published, before the stream is taken away.

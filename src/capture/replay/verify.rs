@@ -78,6 +78,12 @@ impl Watcher {
         !self.late && matches!(self.shared.lock().ready, Some(Err(_)))
     }
 
+    /// Whether it plays this name, or still waits for it.
+    pub fn is_there(&self, name: &str) -> bool {
+        let state = self.shared.lock();
+        self.config.name == name && state.closed.is_none() && !matches!(state.ready, Some(Err(_)))
+    }
+
     /// Another player in place of one that was refused.
     pub fn again(self) -> Watcher {
         let _ = self.ended.send(true);
