@@ -640,7 +640,7 @@ fn such_a_scenario_passes_on_the_reference_server() {
 }
 
 #[test]
-fn a_scenario_has_no_secrets_unless_asked_for() {
+fn what_a_client_says_has_no_secrets_unless_asked_for() {
     use rtmp_bench::wire::amf0::Value as Amf;
     use rtmp_bench::wire::chunk::{ChunkWriter, MessageHeader};
     use rtmp_bench::wire::message::Message;
@@ -649,12 +649,18 @@ fn a_scenario_has_no_secrets_unless_asked_for() {
         ("authToken", "hush-hush".into()),
         ("pageUrl", "http://host/?sid=whisper".into()),
     ]);
-    let mut payload = Vec::new();
-    Message::command("connect", 1.0, vec![object]).encode(&mut payload);
     let mut dump = vec![3];
     dump.resize(3073, 0);
     let header = MessageHeader { csid: 3, timestamp: 0, len: 0, type_id: 20, msid: 0 };
-    ChunkWriter::default().write(&mut dump, header, &payload, None);
+    let mut writer = ChunkWriter::default();
+    let mut say = |message: Message| {
+        let mut payload = Vec::new();
+        message.encode(&mut payload);
+        writer.write(&mut dump, header, &payload, None);
+    };
+    say(Message::command("connect", 1.0, vec![object, "murmur".into()]));
+    say(Message::command("custom_login", 2.0, vec![Amf::Null, "mutter".into()]));
+    say(Message::command("note", 3.0, vec![Amf::Null, "as whisper, password=mumble".into()]));
     let folder = tempfile::tempdir().expect("a folder");
     let capture = file(&folder, "client.bin", &dump).to_string_lossy().into_owned();
     let scn = folder.path().join("client.scn").to_string_lossy().into_owned();
@@ -662,6 +668,12 @@ fn a_scenario_has_no_secrets_unless_asked_for() {
         let out = inspect(&[&[&capture[..], "--scn", &scn], more].concat());
         assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
         let text = std::fs::read_to_string(&scn).expect("written");
-        assert_eq!((text.contains("hush-hush"), text.contains("whisper")), (shown, shown), "{text}");
+        let hex = stdout(&inspect(&[&[&capture[..], "--messages", "--hex"], more].concat()));
+        for secret in ["hush-hush", "whisper", "murmur", "mutter", "mumble"] {
+            assert_eq!(text.contains(secret), shown, "{secret}: {text}");
+            // Lines of bytes end after 16.
+            assert_eq!(hex.lines().any(|line| line.contains(secret)), shown, "{secret}: {hex}");
+        }
+        assert!(hex.contains("custom_login(2, null, ") && hex.contains("app: \"live\""), "{hex}");
     }
 }

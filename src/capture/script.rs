@@ -1,9 +1,9 @@
 //! The client's side of a captured session as a scenario: app, URL and stream names become the target's, stream ids what the target
 //! answers, and where the recording had an answer the scenario awaits one. Acknowledgements and pongs are left to the engine.
 
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 
-use super::secrets::Secrets;
+use super::secrets::{Place, Secrets};
 use super::session::{Heard, Watch};
 use super::stream::{Connection, Direction};
 use crate::notation::{self, print};
@@ -93,10 +93,16 @@ impl Script {
         if pause >= PAUSE {
             self.line(&format!("wait {}ms", pause.min(LONGEST_PAUSE) / 1000));
         }
-        let adapted = decoded.ok().and_then(|mut message| self.adapt(&mut message).then_some(message));
-        let text = match adapted {
-            Some(message) => notation::print(&message, &header),
-            None => notation::print_payload(&header, payload),
+        let text = match decoded {
+            Ok(mut message) => match self.adapt(&mut message) {
+                true => notation::print(&message, &header),
+                false => notation::print_payload(&header, payload),
+            },
+            // What cannot be decoded may hold a name or a token all the same.
+            Err(_) => {
+                let masked = self.secrets.text(payload.as_bstr(), Place::Name).filter(|_| !self.show_secrets);
+                notation::print_payload(&header, masked.as_ref().map_or(payload, |masked| masked))
+            }
         };
         let text = self.with_streams(text, header.msid);
         self.line(&format!("> {}", text.replace(APP, "{app}").replace(URL, "{url}").replace(NAME, "{name}")));
@@ -219,8 +225,13 @@ impl Watch for Script {
         }
         if direction == Direction::C2s {
             self.sent(time, header, payload);
-        } else if let Ok(Message::Command(command)) = Message::decode(header.type_id, payload) {
-            self.received(&command);
+        } else if let Ok(mut message) = Message::decode(header.type_id, payload) {
+            if !self.show_secrets {
+                self.secrets.mask(&mut message);
+            }
+            if let Message::Command(command) = message {
+                self.received(&command);
+            }
         }
     }
 }

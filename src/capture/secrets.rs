@@ -1,16 +1,37 @@
 //! Stream keys, passwords and tokens in what peers say: found, and masked before anything is shown.
 
+use std::ops::Range;
+
 use bstr::{BStr, BString, ByteSlice};
 
 use crate::wire::amf0::Value;
+use crate::wire::amf3;
 use crate::wire::message::{Command, Message};
 
 /// What stands where a secret stood.
 pub const MASK: &str = "***";
-/// The shortest token that is taken for a stream key, and the shortest secret that is looked for in other text.
+/// The shortest token that is taken for a stream key, and the shortest secret that is looked for within words too.
 const KEY_LEN: usize = 12;
+/// The shortest secret that is looked for in other text, as a whole word.
+const WORD_LEN: usize = 3;
 /// Secrets remembered of one session, at most.
 const MAX_SECRETS: usize = 32;
+/// Commands whose arguments are names of streams.
+const NAMED: [&[u8]; 8] = [
+    b"publish",
+    b"play",
+    b"play2",
+    b"releaseStream",
+    b"FCPublish",
+    b"FCUnpublish",
+    b"FCSubscribe",
+    b"FCUnsubscribe",
+];
+/// Words of the protocol and of everyday that stand in queries too; a message without them says nothing.
+const EVERYDAY: [&[u8]; 18] = [
+    b"live", b"record", b"append", b"publish", b"play", b"stream", b"status", b"error", b"warning", b"true",
+    b"false", b"yes", b"none", b"null", b"adobe", b"llnw", b"rtmp", b"token",
+];
 
 /// The secrets of one session, so that they are masked where the peer repeats them too.
 #[derive(Debug, Default)]
@@ -23,68 +44,103 @@ impl Secrets {
     pub fn mask(&mut self, message: &mut Message) -> bool {
         match message {
             Message::Command(command) => self.command(command),
-            Message::Data(_, values) => {
-                values.iter_mut().fold(false, |any, v| self.value(v, Place::Other) | any)
+            Message::Data(_, values) => self.values(values, Place::Other),
+            Message::SharedObject(_, payload) | Message::Unknown { payload, .. } => {
+                let masked = self.text(payload.as_bstr(), Place::Other);
+                masked.map(|masked| *payload = Vec::from(masked).into()).is_some()
             }
             _ => false,
         }
     }
 
     fn command(&mut self, command: &mut Command) -> bool {
-        let names = [
-            &b"publish"[..],
-            b"play",
-            b"play2",
-            b"releaseStream",
-            b"FCPublish",
-            b"FCUnpublish",
-            b"FCSubscribe",
-            b"FCUnsubscribe",
-        ];
-        let place = if names.contains(&command.name.as_slice()) { Place::Name } else { Place::Other };
-        command.args.iter_mut().fold(false, |any, v| self.value(v, place) | any)
+        let name = command.name.as_slice();
+        if name == b"connect" {
+            // rtmp 7.2.1.1: behind the command object any arguments may follow; services take tokens there.
+            let optional = match command.args.as_mut_slice() {
+                [object, optional @ ..] if object.as_text().is_none() => {
+                    let any = self.value(object, Place::Other);
+                    return self.values(optional, Place::Secret) | any;
+                }
+                optional => optional,
+            };
+            return self.values(optional, Place::Secret);
+        }
+        let place = match () {
+            () if NAMED.contains(&name) => Place::Name,
+            () if logs_in(name) => Place::Secret,
+            () => Place::Other,
+        };
+        self.values(&mut command.args, place)
+    }
+
+    fn values(&mut self, values: &mut [Value], place: Place) -> bool {
+        values.iter_mut().fold(false, |any, v| self.value(v, place) | any)
     }
 
     fn value(&mut self, value: &mut Value, place: Place) -> bool {
         match value {
-            Value::String(s) | Value::LongString(s) | Value::Xml(s) => {
-                let masked = self.text(s.as_bstr(), place);
-                let any = masked.is_some();
-                if let Some(masked) = masked {
-                    *s = masked;
-                }
-                any
-            }
+            Value::String(s) | Value::LongString(s) | Value::Xml(s) => self.string(s, place),
             Value::Object(fields) | Value::EcmaArray(fields) | Value::Typed { fields, .. } => {
-                fields.iter_mut().fold(false, |any, (name, v)| {
-                    let inner = if names_a_secret(name) { Place::Secret } else { Place::Other };
-                    self.value(v, inner) | any
-                })
+                fields.iter_mut().fold(false, |any, (name, v)| self.value(v, place.within(name)) | any)
             }
-            Value::StrictArray(values) => values.iter_mut().fold(false, |any, v| self.value(v, place) | any),
+            Value::StrictArray(values) => self.values(values, place),
+            Value::Amf3(value) => self.value_3(value, place),
             _ => false,
         }
     }
 
+    fn value_3(&mut self, value: &mut amf3::Value, place: Place) -> bool {
+        use amf3::Value;
+        let mut any = false;
+        match value {
+            Value::String(s) | Value::XmlDoc(s) | Value::Xml(s) => any = self.string(s, place),
+            Value::Array { named, dense } => {
+                named.iter_mut().for_each(|(name, v)| any |= self.value_3(v, place.within(name)));
+                dense.iter_mut().for_each(|v| any |= self.value_3(v, place));
+            }
+            Value::VectorObject { items, .. } => {
+                items.iter_mut().for_each(|v| any |= self.value_3(v, place));
+            }
+            Value::ByteArray(bytes) => {
+                let masked = self.text(bytes.as_bstr(), place);
+                any = masked.map(|masked| *bytes = masked.into()).is_some();
+            }
+            Value::Object(object) => {
+                let fields = object.sealed.iter_mut().chain(object.dynamic.iter_mut().flatten());
+                fields.for_each(|(name, v)| any |= self.value_3(v, place.within(name)));
+            }
+            _ => {}
+        }
+        any
+    }
+
+    fn string(&mut self, text: &mut BString, place: Place) -> bool {
+        self.text(text.as_bstr(), place).map(|masked| *text = masked).is_some()
+    }
+
     /// The text with its secrets masked; `None` where it has none.
     pub fn text(&mut self, text: &BStr, place: Place) -> Option<BString> {
-        for secret in secrets_in(text, place) {
-            if secret.len() >= KEY_LEN
-                && self.known.len() < MAX_SECRETS
-                && !self.known.iter().any(|k| k == secret)
-            {
-                self.known.push(secret.into());
-            }
+        let mut found = secrets_in(text, place);
+        if place != Place::Secret {
+            found.extend(labelled(text, b'='));
         }
-        let mut out = BString::from(text);
-        for secret in secrets_in(text, place) {
-            // Between the characters that delimit it, so that a short value does not hit other text.
-            out = replace(&out, secret, place);
+        found.iter().for_each(|at| self.learn(&text[at.clone()]));
+        if place != Place::Secret {
+            // What stands behind a colon may be prose: it is not looked for elsewhere.
+            found.extend(labelled(text, b':'));
         }
-        for secret in &self.known {
-            out = out.replace(secret, MASK).into();
-        }
+        self.known.iter().for_each(|secret| repeated(text, secret, place, &mut found));
+        let out = masked(text, found);
         (out != text).then_some(out)
+    }
+
+    fn learn(&mut self, secret: &[u8]) {
+        let known = self.known.len() >= MAX_SECRETS || self.known.iter().any(|k| k == secret);
+        let everyday = EVERYDAY.iter().any(|word| word.eq_ignore_ascii_case(secret));
+        if !known && !everyday && secret.len() >= WORD_LEN && secret != MASK.as_bytes() {
+            self.known.push(secret.into());
+        }
     }
 }
 
@@ -93,37 +149,82 @@ impl Secrets {
 pub enum Place {
     /// A stream name.
     Name,
-    /// The value of a field that holds a secret.
+    /// Holds a secret.
     Secret,
+    /// What was asked for or became of it (app, code, …): short secrets are not looked for in it.
+    Fact,
     /// Anything else.
     Other,
 }
 
-fn replace(text: &BString, secret: &[u8], place: Place) -> BString {
-    if place == Place::Secret || text == secret {
-        return MASK.into();
+impl Place {
+    /// Of a field in an object that is in this place.
+    fn within(self, field: &[u8]) -> Place {
+        match field {
+            _ if self == Place::Secret || names_a_secret(field) => Place::Secret,
+            b"app" | b"tcUrl" | b"flashVer" | b"fmsVer" | b"level" | b"code" | b"type" | b"videocodecid"
+            | b"audiocodecid" => Place::Fact,
+            b"swfUrl" | b"pageUrl" => Place::Name,
+            _ => Place::Other,
+        }
     }
-    let mut out = BString::default();
-    let mut rest = text.as_bytes();
-    while let Some(at) = rest.find(secret) {
-        let delimited = at == 0 || !is_token(rest[at - 1]) || rest[at - 1] == b'=';
-        let end = rest.get(at + secret.len()).is_none_or(|b| !is_token(*b));
-        out.extend_from_slice(&rest[..at]);
-        out.extend_from_slice(if delimited && end { MASK.as_bytes() } else { secret });
-        rest = &rest[at + secret.len()..];
+}
+
+/// The text with these parts masked.
+fn masked(text: &[u8], mut parts: Vec<Range<usize>>) -> BString {
+    parts.sort_by_key(|part| (part.start, part.end));
+    let (mut out, mut done) = (BString::default(), 0);
+    for part in parts {
+        if part.start >= done {
+            out.extend_from_slice(&text[done..part.start]);
+            out.extend_from_slice(MASK.as_bytes());
+        }
+        done = done.max(part.end);
     }
-    out.extend_from_slice(rest);
+    out.extend_from_slice(&text[done..]);
     out
 }
 
-/// The secret parts of a text: the values of a query, the password of a URL, tokens that look like stream keys.
-fn secrets_in(text: &[u8], place: Place) -> Vec<&[u8]> {
-    if place == Place::Secret {
-        return if text.is_empty() { Vec::new() } else { vec![text] };
+/// Where a known secret stands; short ones only as whole words, so that they do not hit other text.
+fn repeated(text: &[u8], secret: &[u8], place: Place, found: &mut Vec<Range<usize>>) {
+    let long = secret.len() >= KEY_LEN;
+    if !long && place == Place::Fact {
+        return;
     }
+    let alone = |at: usize| text.get(at).is_none_or(|b| !b.is_ascii_alphanumeric());
+    for at in text.find_iter(secret) {
+        let end = at + secret.len();
+        if long || (at == 0 || alone(at - 1)) && alone(end) {
+            found.push(at..end);
+        }
+    }
+}
+
+/// The secret parts of a text: the values of a query, the password of a URL, tokens that look like stream keys.
+fn secrets_in(text: &[u8], place: Place) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    let is_url = text.find("://").is_some();
-    let (path, query) = text.split_once_str("?").map_or((text, None), |(path, query)| (path, Some(query)));
+    if place == Place::Secret {
+        found.push(0..text.len());
+    } else {
+        // Names and URLs may have spaces; in what people write they are between the words.
+        let apart = |b: &u8| match place {
+            Place::Other => b.is_ascii_whitespace() || b.is_ascii_control() || b"\"'<>".contains(b),
+            _ => b.is_ascii_control(),
+        };
+        for word in text.split(apart) {
+            let word =
+                if place == Place::Other { word.trim_end_with(|c| ".,;:)]}".contains(c)) } else { word };
+            found.extend(secrets_in_word(word, place).into_iter().map(|secret| range_in(text, secret)));
+        }
+    }
+    found.retain(|part| !part.is_empty());
+    found
+}
+
+fn secrets_in_word(word: &[u8], place: Place) -> Vec<&[u8]> {
+    let mut found = Vec::new();
+    let is_url = word.find("://").is_some();
+    let (path, query) = word.split_once_str("?").map_or((word, None), |(path, query)| (path, Some(query)));
     if place == Place::Name || is_url {
         found.extend(path.split(|b| *b == b'/').filter(|token| looks_like_a_key(token)));
     }
@@ -132,20 +233,58 @@ fn secrets_in(text: &[u8], place: Place) -> Vec<&[u8]> {
     {
         found.push(user.split_once_str(":").map_or(user, |(_, password)| password));
     }
-    if place == Place::Name || is_url || query.is_some_and(|q| q.contains(&b'=') && !q.contains(&b' ')) {
-        found.extend(
-            query
-                .unwrap_or_default()
-                .split(|b| *b == b'&')
-                .map(|p| p.split_once_str("=").map_or(p, |(_, v)| v)),
-        );
+    if place == Place::Name || is_url || query.is_some_and(|q| q.contains(&b'=')) {
+        let values = query.unwrap_or_default().split(|b| *b == b'&');
+        found.extend(values.map(|p| p.split_once_str("=").map_or(p, |(_, v)| v)));
     }
-    found.retain(|s| !s.is_empty());
     found
 }
 
-fn is_token(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"-_.~%+=".contains(&b)
+/// Where a part of a text stands in it; nothing where it is empty.
+fn range_in(text: &[u8], part: &[u8]) -> Range<usize> {
+    if part.is_empty() {
+        return 0..0;
+    }
+    let start = part.as_ptr() as usize - text.as_ptr() as usize;
+    start..start + part.len()
+}
+
+/// What stands behind the name of a secret: `password=…`, `"token": "…"`, `Authorization: Bearer …`.
+fn labelled(text: &[u8], sign: u8) -> Vec<Range<usize>> {
+    let (mut found, mut done) = (Vec::new(), 0);
+    for at in text.find_iter(&[sign]) {
+        if at < done {
+            continue;
+        }
+        let before = text[..at].trim_end_with(|c| " \"'".contains(c));
+        let in_label = |b: &u8| b.is_ascii_alphanumeric() || b"_-".contains(b);
+        let label = &before[before.iter().rposition(|b| !in_label(b)).map_or(0, |i| i + 1)..];
+        let host = sign == b':' && before[..before.len() - label.len()].ends_with_str("/");
+        if !host && names_a_secret(label) {
+            let value = value_at(text, at + 1);
+            done = value.end;
+            found.push(value);
+        }
+    }
+    found.retain(|part| !part.is_empty());
+    found
+}
+
+/// The value that begins here, behind blanks, quotes and the name of a scheme.
+fn value_at(text: &[u8], from: usize) -> Range<usize> {
+    let rest = text[from..].trim_start_with(|c| c == ' ');
+    let quote = rest.first().copied().filter(|b| b"\"'".contains(b));
+    let value = match quote {
+        Some(quote) => rest[1..].split(|b| *b == quote).next(),
+        None => {
+            let scheme = [&b"Bearer "[..], b"Basic "].into_iter().find(|scheme| {
+                rest.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
+            });
+            let ends = |b: &u8| b.is_ascii_whitespace() || b.is_ascii_control() || b"&;,)]}\"'<>".contains(b);
+            rest[scheme.map_or(0, <[u8]>::len)..].split(ends).next()
+        }
+    };
+    range_in(text, value.unwrap_or_default())
 }
 
 /// At least [`KEY_LEN`] characters, letters and digits mixed, as the platforms' stream keys are.
@@ -158,7 +297,20 @@ fn looks_like_a_key(token: &[u8]) -> bool {
 
 fn names_a_secret(field: &[u8]) -> bool {
     let field = field.to_ascii_lowercase();
-    ["pass", "token", "secret", "auth", "streamkey"].iter().any(|word| field.contains_str(word))
+    let harmless = [&b"author"[..], b"authors", b"authmod", b"authentication", b"passed"];
+    let parts = ["pass", "pwd", "token", "secret", "auth", "signature", "credential"];
+    let ends = [&b"key"[..], b"_sig", b"-sig"];
+    let whole = [&b"sig"[..], b"sign", b"hmac", b"jwt", b"pw", b"pin"];
+    !harmless.contains(&field.as_slice())
+        && (parts.iter().any(|word| field.contains_str(word))
+            || ends.iter().any(|end| field.ends_with(end))
+            || whole.contains(&field.as_slice()))
+}
+
+/// Whether a command of this name carries what it logs in with.
+fn logs_in(command: &[u8]) -> bool {
+    let words = ["login", "logon", "signin", "authent"];
+    names_a_secret(command) || words.iter().any(|word| command.to_ascii_lowercase().contains_str(word))
 }
 
 #[cfg(test)]
@@ -186,7 +338,22 @@ mod tests {
             (Place::Other, "rtmp://host:1935/live/a1b2c3d4e5f6", Some("rtmp://host:1935/live/***")),
             (Place::Other, "rtmp://host/live?sig=a%2Fb", Some("rtmp://host/live?sig=***")),
             (Place::Other, "started cam2?sig=a", Some("started cam2?sig=***")),
+            (
+                Place::Other,
+                "live/cam?token=abc is now published.",
+                Some("live/cam?token=*** is now published."),
+            ),
             (Place::Other, "is it? e=1 or so", None),
+            (Place::Other, "is it? token=abc ok", Some("is it? token=*** ok")),
+            (Place::Other, "user=bob;password=x y", Some("user=bob;password=*** y")),
+            (Place::Other, "{\"authKey\": \"a b\", \"n\":1}", Some("{\"authKey\": \"***\", \"n\":1}")),
+            (Place::Other, "Authorization: Bearer a.b.c", Some("Authorization: Bearer ***")),
+            (Place::Other, "token=token=x&n=1", Some("token=***&n=1")),
+            (Place::Other, "password='x", Some("password='***")),
+            (Place::Other, "token=", None),
+            (Place::Other, "[ AccessManager.Reject ] : [ code=403 need auth; authmod=adobe ]", None),
+            (Place::Other, "connected to rtmp://key:1935/live, keyframe=2 author=me", None),
+            (Place::Fact, "rtmp://host/live?token=a b", Some("rtmp://host/live?token=***")),
             (Place::Secret, "x", Some("***")),
         ] {
             let got = Secrets::default().text(BStr::new(text), place);
@@ -216,5 +383,76 @@ mod tests {
         assert!(Secrets::default().mask(&mut connect));
         let want = Value::object([("authToken", "***".into()), ("app", "live".into())]);
         assert_eq!(connect, Message::command("connect", 1.0, vec![want]));
+    }
+
+    /// What is said of `message` by someone who has heard `before`.
+    fn masked_after(before: &[Message], mut message: Message) -> Message {
+        let mut secrets = Secrets::default();
+        before.iter().for_each(|m| _ = secrets.mask(&mut m.clone()));
+        secrets.mask(&mut message);
+        message
+    }
+
+    #[test]
+    fn optional_arguments_of_connect() {
+        let connect = |args: [Value; 3]| Message::command("connect", 1.0, args.to_vec());
+        let object = Value::object([("app", "live".into()), ("flashVer", "LNX 9".into())]);
+        let inner = |token: &str| Value::object([("who", token.into()), ("n", 1.0.into())]);
+        assert_eq!(
+            masked_after(&[], connect([object.clone(), "x".into(), inner("abc")])),
+            connect([object, "***".into(), inner("***")])
+        );
+        let bare = |token: &str| Message::command("connect", 1.0, vec![token.into()]);
+        assert_eq!(masked_after(&[], bare("x")), bare("***"));
+    }
+
+    #[test]
+    fn arguments_of_commands_that_log_in() {
+        for (name, masked) in [("custom_login", true), ("setToken", true), ("getStreamLength", false)] {
+            let command = |text: &str| Message::command(name, 7.0, vec![Value::Null, text.into()]);
+            let want = command(if masked { "***" } else { "abc" });
+            assert_eq!(masked_after(&[], command("abc")), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_query_held_is_masked_in_texts_and_not_in_facts() {
+        let connect = Value::object([("app", "studio?token=abc&room=studio&mode=live".into())]);
+        let before = [Message::command("connect", 1.0, vec![connect])];
+        let status = |description: &str| {
+            let info = Value::object([
+                ("level", "status".into()),
+                ("app", "studio".into()),
+                ("description", description.into()),
+            ]);
+            Message::command("onStatus", 0.0, vec![Value::Null, info])
+        };
+        for (said, shown) in [("abc", "***"), ("live (abc).", "live (***)."), ("abcd xabc", "abcd xabc")] {
+            assert_eq!(masked_after(&before, status(said)), status(shown), "{said}");
+        }
+        let publish =
+            |name: &str| Message::command("publish", 0.0, vec![Value::Null, name.into(), "live".into()]);
+        assert_eq!(masked_after(&before, publish("cam-abc")), publish("cam-***"));
+        let unread = |payload: &'static [u8]| Message::Unknown { type_id: 99, payload: payload.into() };
+        assert_eq!(masked_after(&before, unread(b"\0abc\x01")), unread(b"\0***\x01"));
+    }
+
+    #[test]
+    fn in_amf3_too() {
+        use amf3::{Object, Value as Amf3};
+        let command = |text: &str, token: &str| {
+            let sealed = vec![("token".into(), Amf3::String(token.into()))];
+            let object = Amf3::Object(Box::new(Object { sealed, ..Object::default() }));
+            let dense = vec![object, Amf3::String(text.into()), Amf3::ByteArray(text.into())];
+            let array = Amf3::Array { named: vec![], dense };
+            Message::command("call", 2.0, vec![Value::Null, Value::Amf3(array)])
+        };
+        assert_eq!(masked_after(&[], command("pwd=x", "abc")), command("pwd=***", "***"));
+    }
+
+    #[test]
+    fn a_long_text_takes_no_longer_than_its_length() {
+        let text = "token=".repeat(100_000);
+        assert!(Secrets::default().text(BStr::new(&text), Place::Other).is_some());
     }
 }

@@ -606,7 +606,7 @@ impl Said {
                 secrets.text(BStr::new(text), place).map_or(text.into(), |t| t.to_string())
             };
             name = name.map(|n| mask(&n, Place::Name));
-            base = mask(&base, Place::Other);
+            base = mask(&base, Place::Fact);
         }
         Some(name.map_or(base.clone(), |name| format!("{}/{name}", base.trim_end_matches('/'))))
     }
