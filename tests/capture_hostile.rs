@@ -6,7 +6,8 @@ use std::io::{Cursor, Write};
 use std::path::Path;
 
 use capture_gen::{ACK, Packet, RST, Random, SYN, pcap};
-use rtmp_bench::capture::pcap::source;
+use rtmp_bench::capture::frame::Unwrapper;
+use rtmp_bench::capture::pcap::{Source, source};
 use rtmp_bench::capture::stream::MAX_CONNECTIONS;
 use rtmp_bench::capture::{self};
 use rtmp_bench::record::inspect::{Inspect, Note, Session};
@@ -305,6 +306,44 @@ fn disorder_repeats_and_missing_syns_change_no_sum() {
         let untimed =
             |s: &Session| s.notes.iter().map(|n| Note { time_us: None, ..n.clone() }).collect::<Vec<_>>();
         assert_eq!((&got.holes, untimed(&got)), (&want.holes, untimed(&want)), "{what}");
+    }
+}
+
+/// A capture's packets, those to the server before those of it or behind them: the files of each direction one after the other.
+fn by_direction(whole: &[u8], to_server_first: bool) -> Vec<u8> {
+    let Ok(Source::Packets(mut reader)) = source(Box::new(Cursor::new(whole.to_vec()))) else {
+        panic!("no capture")
+    };
+    let mut unwrapper = Unwrapper::default();
+    let mut parts = [whole[..24].to_vec(), vec![]];
+    for record in records(whole) {
+        let packet = reader.packet().expect("a whole file").expect("a packet");
+        let to_server = unwrapper.segment(packet).is_some_and(|s| s.from.port() > s.to.port());
+        parts[usize::from(to_server != to_server_first)].extend_from_slice(&whole[record]);
+    }
+    parts.concat()
+}
+
+#[test]
+fn one_direction_may_stand_behind_the_other() {
+    // The first two end with RST, the third with FIN; the last has three connections of the same ends.
+    for name in [
+        "loc-legacy-sorenson-speex-publish.pcap",
+        "drv-nsec-vlan-ffmpeg-publish.pcap",
+        "loc-gst-rtmp2sink-publish.pcap",
+        "drv-port-reuse-three-sessions.pcap",
+    ] {
+        let whole = shipped(name);
+        let sums = |found: Inspect| {
+            let sum = |s: Session| (s.key, s.role, s.complete, s.end, s.bytes, s.sha256, s.messages, s.holes);
+            let other: Vec<_> = found.other.into_iter().map(|o| o.what).collect();
+            (found.tcp_connections, found.sessions.into_iter().map(sum).collect::<Vec<_>>(), other)
+        };
+        let want = sums(inspect(whole.clone()).expect("the whole file"));
+        for to_server_first in [true, false] {
+            let got = sums(inspect(by_direction(&whole, to_server_first)).expect("a capture"));
+            assert_eq!(got, want, "{name}, to the server first: {to_server_first}");
+        }
     }
 }
 

@@ -389,3 +389,55 @@ fn closed_connections_make_room_and_are_not_counted_twice() {
     assert_eq!(ended.len(), 2000);
     assert!(ended.iter().all(|(c, k)| c.reuse == 0 && k.bytes[0].len() == 5));
 }
+
+/// Captured so many milliseconds after the first.
+fn at_times(frames: &[(u32, Vec<u8>)]) -> Vec<u8> {
+    let mut file = capture_gen::pcap_frames(101, frames.iter().map(|(_, f)| (&f[..], f.len())));
+    let mut place = 24;
+    for (ms, frame) in frames {
+        let time = [1_700_000_000 + ms / 1000, ms % 1000 * 1000].map(u32::to_le_bytes).concat();
+        file[place..place + 8].copy_from_slice(&time);
+        place += 16 + frame.len();
+    }
+    file
+}
+
+/// 100 pairs of ends that connect twice, 1000 that connect once; the client ends each connection with RST. One side's packets stand behind the
+/// other's, and some SYN-ACKs are missing; not those by which alone connections of the same ends can be told apart.
+fn one_side_behind_the_other(first: usize) -> Vec<u8> {
+    let mut sides = [vec![], vec![]];
+    let twice = (0..200u32).map(|n| (n % 100, n / 100));
+    for (ends, again) in twice.chain((100..1100).map(|ends| (ends, 0))) {
+        let (time, seq) = (again * 10_000 + ends, again * 700_000 + 99);
+        let payload = time.to_be_bytes();
+        let answer =
+            |at, flags, payload: &[u8]| Packet { ack: seq + 1, ..Packet::new(1, seq + at, flags, payload) };
+        let packets = [
+            Packet::new(0, seq, capture_gen::SYN, &[]),
+            answer(400, capture_gen::SYN | capture_gen::ACK, &[]),
+            Packet::new(0, seq + 1, capture_gen::ACK, &payload),
+            answer(401, capture_gen::ACK, &payload),
+            Packet::new(0, seq + 5, capture_gen::RST, &[]),
+        ];
+        let misses = ends % 5 == 0 && (first == 0 || ends >= 100);
+        for (after, p) in (0..).zip(&packets).filter(|(after, _)| *after != 1 || !misses) {
+            let mut ip = p.ipv4();
+            let client = if p.side == 0 { 20 } else { 22 };
+            ip[client..client + 2].copy_from_slice(&(10_000 + ends as u16).to_be_bytes());
+            sides[p.side].push((time + after, ip));
+        }
+    }
+    at_times(&[&sides[first][..], &sides[1 - first]].concat())
+}
+
+#[test]
+fn what_a_direction_says_behind_the_other_is_of_the_same_connections() {
+    for first in [0, 1] {
+        let ended = reassemble(one_side_behind_the_other(first));
+        assert_eq!(ended.len(), 1200, "side {first} first");
+        for (c, kept) in ended {
+            assert_eq!(kept.bytes[0], kept.bytes[1], "side {first} first: {}", c.key());
+            assert_eq!((kept.bytes[0].len(), kept.holes.len()), (4, 0), "side {first} first: {}", c.key());
+        }
+    }
+}

@@ -7,6 +7,12 @@
 //!
 //! An acknowledgement by the peer proves that the bytes were sent, and not that they do not come later in an unsorted file: it declares none.
 //! Of bytes that came twice the first copy counts. A direction whose SYN was not seen waits for [`SETTLE`] bytes before its start is fixed.
+//!
+//! FIN and RST do not end a connection in a file that may be unsorted: what comes behind them belongs to it by its sequence numbers and time,
+//! and only a SYN with another number makes another connection of the same ends. One that was heard from one side only stays when that side
+//! says FIN, and when it says RST until [`MAX_ONE_SIDED`] others did; one that was closed, or whose ends connected again, stays until
+//! [`MAX_CLOSED`] others followed it. Not put together are therefore parts of a connection with more than that between them in the file, and
+//! an earlier part that stands behind a later one whose start was fixed already.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -25,14 +31,18 @@ pub const MAX_PIECES: usize = 4096;
 pub const SETTLE: usize = 64 << 10;
 /// Connections followed at a time; the ones idle for longest are ended when there are more.
 pub const MAX_CONNECTIONS: usize = 16_384;
-/// Connections that were closed and are kept, for what comes late of them.
+/// Connections that were closed, or whose ends connected again, and are kept for what comes late of them.
 pub const MAX_CLOSED: usize = 256;
+/// Connections that were reset, of whose other side nothing came yet, at most; the first gives way.
+pub const MAX_ONE_SIDED: usize = 2048;
 /// Connections remembered after that by their two ends alone, so that late packets without payload do not count as new ones.
 pub const MAX_RETIRED: usize = 16_384;
 /// How far ahead of what came a segment may lie, in bytes, before it is taken for damage.
 pub const MAX_AHEAD: u64 = 1 << 30;
 /// Bytes that were handed on and are kept to be compared with what comes again, in one direction.
 pub const HISTORY: usize = 8 << 10;
+/// Payload of a SYN, in bytes, that its acknowledgement may cover (rfc 7413: what one segment takes).
+const MAX_SYN_PAYLOAD: u32 = 9000;
 /// What a piece that waits counts for beside its bytes, so that many small ones are bounded too.
 const PIECE: usize = 64;
 
@@ -168,9 +178,12 @@ pub trait Handler {
 pub struct Streams<H: Handler> {
     /// What takes the streams.
     pub handler: H,
-    flows: HashMap<Ends, Flow<H::State>>,
-    /// Closed connections, the oldest first, by their ends and number.
+    /// Of the same ends the newest is the last; those before it are among the closed.
+    flows: HashMap<Ends, Vec<Flow<H::State>>>,
+    /// Connections that may go, the first to go first, by their ends and number.
     closed: VecDeque<(Ends, u64)>,
+    /// Those that were reset and heard from one side only when they were.
+    one_sided: VecDeque<(Ends, u64)>,
     /// How many connections of these ends came before the next one.
     retired: HashMap<Ends, u32>,
     opened: u64,
@@ -185,6 +198,8 @@ struct Flow<S> {
     /// The side (0: the lower address) that is the client, once that is known.
     client: Option<usize>,
     sides: [Half; 2],
+    /// Whether there were packets of each side.
+    heard: [bool; 2],
     state: S,
 }
 
@@ -195,6 +210,7 @@ impl<H: Handler> Streams<H> {
             handler,
             flows: HashMap::new(),
             closed: VecDeque::new(),
+            one_sided: VecDeque::new(),
             retired: HashMap::new(),
             opened: 0,
             held: 0,
@@ -209,52 +225,76 @@ impl<H: Handler> Streams<H> {
     /// Takes a segment; the number of the connection that it belongs to.
     pub fn segment(&mut self, s: &Segment<'_>) -> Option<u64> {
         let (key, side) = if s.from <= s.to { ((s.from, s.to), 0) } else { ((s.to, s.from), 1) };
-        let (number, closes) = match self.flows.get_mut(&key) {
-            Some(flow) if !flow.is_over(side, s) => flow.take(side, s, &mut self.handler, &mut self.held),
-            _ => self.open(key, side, s)?,
+        let (number, ended) = match self.flows.get_mut(&key).and_then(|flows| owner(flows, side, s)) {
+            Some(flow) => flow.take(side, s, &mut self.handler, &mut self.held),
+            None => self.open(key, side, s)?,
         };
-        if closes {
-            self.closed.push_back((key, number));
+        match ended {
+            Some(Ended::Closed) => self.closed.push_back((key, number)),
+            Some(Ended::OneSided) => self.one_sided.push_back((key, number)),
+            None => {}
         }
-        if self.closed.len() > MAX_CLOSED
-            && let Some((oldest, number)) = self.closed.pop_front()
-            && self.flows.get(&oldest).is_some_and(|flow| flow.connection.number == number)
-        {
-            self.retire(oldest);
-        }
+        self.give_way();
         Some(number)
     }
 
-    /// Takes a connection's first segment, which ends the one of the same ends before it; as of [`Flow::take`]. `None`: what comes late
-    /// of a connection that ended.
-    fn open(&mut self, key: Ends, side: usize, s: &Segment<'_>) -> Option<(u64, bool)> {
-        self.retire(key);
-        if !s.syn && s.len == 0 && self.retired.contains_key(&key) {
+    /// Ends the connections that are kept no longer.
+    fn give_way(&mut self) {
+        while self.closed.len() > MAX_CLOSED {
+            self.closed.pop_front().into_iter().for_each(|(key, number)| self.retire(key, number));
+        }
+        while self.one_sided.len() > MAX_ONE_SIDED {
+            let Some((key, number)) = self.one_sided.pop_front() else { return };
+            let mut of_ends = self.flows.get(&key).into_iter().flatten();
+            if of_ends.any(|flow| flow.connection.number == number && flow.ended() == Some(Ended::OneSided)) {
+                self.retire(key, number);
+            }
+        }
+    }
+
+    /// Takes a connection's first segment; as of [`Flow::take`]. The one of the same ends before it stays a while, for what comes late of
+    /// it. `None`: what comes late of a connection that ended.
+    fn open(&mut self, key: Ends, side: usize, s: &Segment<'_>) -> Option<(u64, Option<Ended>)> {
+        let known = self.retired.get(&key).copied();
+        if !s.syn && s.len == 0 && known.is_some() {
             return None;
         }
         if self.flows.len() >= MAX_CONNECTIONS {
             self.end_idle();
         }
-        let mut flow = Flow::new(s, self.opened, self.retired.remove(&key).unwrap_or(0));
+        let former = self.flows.get(&key).and_then(|flows| flows.last());
+        let reuse = former.map(|flow| flow.connection.reuse + 1).or(known).unwrap_or(0);
+        self.closed.extend(
+            former
+                .filter(|flow| flow.ended() != Some(Ended::Closed))
+                .map(|flow| (key, flow.connection.number)),
+        );
+        let mut flow = Flow::new(s, self.opened, reuse);
         self.opened += 1;
         let taken = flow.take(side, s, &mut self.handler, &mut self.held);
-        self.flows.insert(key, flow);
+        self.flows.entry(key).or_default().push(flow);
         Some(taken)
     }
 
     /// Ends a connection; only its ends are remembered.
-    fn retire(&mut self, key: Ends) {
-        let Some(flow) = self.flows.remove(&key) else { return };
+    fn retire(&mut self, key: Ends, number: u64) {
+        let Some(flows) = self.flows.get_mut(&key) else { return };
+        let Some(at) = flows.iter().position(|flow| flow.connection.number == number) else { return };
+        let flow = flows.remove(at);
+        if flows.is_empty() {
+            self.flows.remove(&key);
+        }
         if self.retired.len() >= MAX_RETIRED {
             self.retired.clear();
         }
-        self.retired.insert(key, flow.connection.reuse + 1);
+        let reuse = self.retired.entry(key).or_default();
+        *reuse = (*reuse).max(flow.connection.reuse + 1);
         self.finish(flow);
     }
 
     /// Ends every connection, in the order of their first packets.
     pub fn finish_all(&mut self) {
-        let mut flows: Vec<_> = self.flows.drain().map(|(_, flow)| flow).collect();
+        let mut flows: Vec<_> = self.flows.drain().flat_map(|(_, flows)| flows).collect();
         flows.sort_by_key(|flow| flow.connection.number);
         for flow in flows {
             self.finish(flow);
@@ -268,12 +308,36 @@ impl<H: Handler> Streams<H> {
 
     /// Ends the quarter of the connections that is idle for longest.
     fn end_idle(&mut self) {
-        let mut keys: Vec<_> = self.flows.iter().map(|(key, flow)| (flow.connection.last, *key)).collect();
-        keys.sort_unstable();
-        for (_, key) in keys.into_iter().take(MAX_CONNECTIONS / 4) {
-            self.retire(key);
+        let all =
+            self.flows.iter().flat_map(|(key, flows)| flows.iter().map(|flow| (*key, &flow.connection)));
+        let mut all: Vec<_> = all.map(|(key, of)| (of.last, key, of.number)).collect();
+        all.sort_unstable();
+        for (_, key, number) in all.into_iter().take(MAX_CONNECTIONS / 4) {
+            self.retire(key, number);
         }
     }
+}
+
+/// Of the connections of the same ends, the newest last, the one that a segment belongs to: the newest for which its numbers are likely and
+/// that was there at its time. `None`: it opens another one.
+fn owner<'a, S: Default>(flows: &'a mut [Flow<S>], side: usize, s: &Segment<'_>) -> Option<&'a mut Flow<S>> {
+    let newest = flows.len() - 1;
+    let is_candidate = |(at, flow): &(usize, &Flow<S>)| {
+        if *at == newest { !flow.is_over(side, s) } else { flow.is_near(side, s) }
+    };
+    let candidates = flows.iter().enumerate().filter(is_candidate);
+    let likely = |(_, flow): &(usize, &Flow<S>)| (flow.is_near(side, s), flow.connection.first <= s.time);
+    let (at, _) = candidates.max_by_key(likely)?;
+    flows.get_mut(at)
+}
+
+/// How far a connection is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Both sides were heard.
+    Closed,
+    /// One side was, and all of the other may follow.
+    OneSided,
 }
 
 impl<S: Default> Flow<S> {
@@ -295,43 +359,58 @@ impl<S: Default> Flow<S> {
             implausible: 0,
             disordered: false,
         };
-        Flow { connection, client: None, sides: Default::default(), state: S::default() }
+        Flow { connection, client: None, sides: Default::default(), heard: [false; 2], state: S::default() }
     }
 
-    fn is_closed(&self) -> bool {
+    /// Whether nothing of it follows in a sorted file.
+    fn has_ended(&self) -> bool {
         self.connection.rst || self.sides.iter().all(|h| h.fin.is_some())
+    }
+
+    fn ended(&self) -> Option<Ended> {
+        let how = if self.heard == [true; 2] { Ended::Closed } else { Ended::OneSided };
+        self.has_ended().then_some(how)
     }
 
     /// Whether this segment opens a new connection between the same two ends.
     fn is_over(&self, side: usize, s: &Segment<'_>) -> bool {
         let half = &self.sides[side];
-        let closed = self.is_closed();
-        if s.syn {
-            return match half.base {
-                Some(base) if base == s.seq.wrapping_add(1) => false,
-                // A SYN that comes late in an unsorted file lies a little before the start that was guessed.
-                Some(base) => {
-                    half.began || closed || base.wrapping_sub(s.seq.wrapping_add(1)) > SETTLE as u32
-                }
-                None => closed,
-            };
+        if !s.syn {
+            return self.has_ended() && s.len > 0 && half.is_far(s.seq);
         }
-        let far = |h: &Half| {
-            h.base.is_some()
-                && (h.place(s.seq) - h.next as i64).unsigned_abs() > MAX_HELD_PER_DIRECTION as u64
-        };
-        closed && s.len > 0 && far(half)
+        if self.is_opened_by(side, s) {
+            return false;
+        }
+        let answers_another = s.ack.is_some() && self.sides[1 - side].began;
+        let follows = self.has_ended() && (answers_another || s.time >= self.connection.last);
+        half.began || follows || !half.may_begin(s.seq.wrapping_add(1))
     }
 
-    /// The connection's number, and whether it is closed with this segment.
+    /// Whether this is its SYN, or the answer to its SYN.
+    fn is_opened_by(&self, side: usize, s: &Segment<'_>) -> bool {
+        let (half, other) = (&self.sides[side], &self.sides[1 - side]);
+        let answers = |(ack, base): (u32, u32)| ack.wrapping_sub(base) <= MAX_SYN_PAYLOAD;
+        half.base.map_or_else(
+            || other.began && s.ack.zip(other.base).is_some_and(answers),
+            |base| base == s.seq.wrapping_add(1),
+        )
+    }
+
+    /// Whether this segment's sequence number is likely in this connection.
+    fn is_near(&self, side: usize, s: &Segment<'_>) -> bool {
+        if s.syn { self.is_opened_by(side, s) } else { !self.sides[side].is_far(s.seq) }
+    }
+
+    /// The connection's number, and how it ended, if that is so since this segment.
     fn take<H: Handler<State = S>>(
         &mut self,
         side: usize,
         s: &Segment<'_>,
         handler: &mut H,
         held: &mut usize,
-    ) -> (u64, bool) {
-        let was_closed = self.is_closed();
+    ) -> (u64, Option<Ended>) {
+        let before = self.ended();
+        self.heard[side] = true;
         self.connection.packets += 1;
         self.connection.first = self.connection.first.min(s.time);
         self.connection.last = self.connection.last.max(s.time);
@@ -364,7 +443,7 @@ impl<S: Default> Flow<S> {
         if s.fin {
             self.sides[side].fin.get_or_insert(first.wrapping_add(s.len as u32));
         }
-        (self.connection.number, !was_closed && self.is_closed())
+        (self.connection.number, self.ended().filter(|ended| before != Some(*ended)))
     }
 
     /// The sequence number of a side's first byte is known: by its SYN, or by the acknowledgement of it.
@@ -527,6 +606,17 @@ impl Half {
     fn place(&self, seq: u32) -> i64 {
         let next = self.base.unwrap_or(seq).wrapping_add(self.next as u32);
         self.next as i64 + i64::from(seq.wrapping_sub(next).cast_signed())
+    }
+
+    /// Whether a sequence number is further from what comes next than anything is held for.
+    fn is_far(&self, seq: u32) -> bool {
+        self.base.is_some()
+            && (self.place(seq) - self.next as i64).unsigned_abs() > MAX_HELD_PER_DIRECTION as u64
+    }
+
+    /// Whether this may be the first byte: a SYN that comes late in an unsorted file lies a little before the start that was guessed.
+    fn may_begin(&self, first: u32) -> bool {
+        self.base.is_none_or(|base| base.wrapping_sub(first) <= SETTLE as u32)
     }
 
     fn acked(&mut self, ack: u32) {
