@@ -130,6 +130,9 @@ impl Secrets {
             // What stands behind a colon may be prose: it is not looked for elsewhere.
             found.extend(labelled(text, b':'));
         }
+        if place == Place::Hidden && !text.is_empty() {
+            found.push(0..text.len());
+        }
         self.known.iter().for_each(|secret| repeated(text, secret, place, &mut found));
         let out = masked(text, found);
         (out != text).then_some(out)
@@ -151,6 +154,8 @@ pub enum Place {
     Name,
     /// Holds a secret.
     Secret,
+    /// Has a name of its own that says of no secret, among what may be one: masked, and not looked for elsewhere.
+    Hidden,
     /// What was asked for or became of it (app, code, …): short secrets are not looked for in it.
     Fact,
     /// Anything else.
@@ -161,7 +166,8 @@ impl Place {
     /// Of a field in an object that is in this place.
     fn within(self, field: &[u8]) -> Place {
         match field {
-            _ if self == Place::Secret || names_a_secret(field) => Place::Secret,
+            _ if names_a_secret(field) => Place::Secret,
+            _ if matches!(self, Place::Secret | Place::Hidden) => Place::Hidden,
             b"app" | b"tcUrl" | b"flashVer" | b"fmsVer" | b"level" | b"code" | b"type" | b"videocodecid"
             | b"audiocodecid" => Place::Fact,
             b"swfUrl" | b"pageUrl" => Place::Name,
@@ -404,6 +410,12 @@ mod tests {
         );
         let bare = |token: &str| Message::command("connect", 1.0, vec![token.into()]);
         assert_eq!(masked_after(&[], bare("x")), bare("***"));
+        let last =
+            |name: &str, token: &str| Value::object([("videoName", name.into()), ("token", token.into())]);
+        let before = [connect([Value::Null, "sesame".into(), last("cam2", "abc")])];
+        let play = |name: &str| Message::command("play", 0.0, vec![Value::Null, name.into()]);
+        assert_eq!(masked_after(&before, play("cam2")), play("cam2"));
+        assert_eq!(masked_after(&before, play("abc/sesame/cam2")), play("***/***/cam2"));
     }
 
     #[test]
