@@ -533,6 +533,43 @@ fn an_anonymised_capture_has_the_same_times_and_lengths_and_no_media() {
 }
 
 #[test]
+fn a_raw_dump_is_not_anonymised_and_no_file_is_touched() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (new, old) = (folder.path().join("new"), file(&folder, "old", b"kept"));
+    for to in [&new, &old] {
+        let out =
+            inspect(&[&shipped("loc-rtmpdump-live-play-client.bin"), "--anonymise", &to.to_string_lossy()]);
+        assert_eq!(out.status.code(), Some(2));
+        assert!(stderr(&out).contains("a raw dump has no addresses"), "{}", stderr(&out));
+    }
+    assert!(!new.exists(), "created");
+    assert_eq!(std::fs::read(old).expect("it is there"), b"kept");
+}
+
+#[test]
+fn packets_that_are_anonymised_to_zeros_are_counted() {
+    let packet = Packet::new(0, 100, ACK, b"hello, world").ipv4();
+    let fragment = |from: usize, to: usize| {
+        let mut p = [&packet[..20], &packet[20 + from..20 + to]].concat();
+        let more = if to < packet.len() - 20 { 0x20 } else { 0 };
+        (p[3], p[6], p[7]) = (p.len() as u8, more, (from / 8) as u8);
+        p
+    };
+    let udp = [&packet[..9], &[17], &packet[10..]].concat();
+    let frames = [packet.clone(), fragment(0, 24), fragment(24, packet.len() - 20), udp];
+    let folder = tempfile::tempdir().expect("a folder");
+    let shown = folder.path().join("shown").to_string_lossy().into_owned();
+    let said = |frames: &[Vec<u8>]| {
+        let bytes = capture_gen::pcap_frames(101, frames.iter().map(|f| (&f[..], f.len())));
+        let path = file(&folder, "any.pcap", &bytes);
+        stderr(&inspect(&[&path.to_string_lossy(), "--anonymise", &shown]))
+    };
+    let what = "3 of 4 packets have only zeros behind their headers: 2 IP fragments, 1 without TCP";
+    assert_eq!(said(&frames), format!("rtmp-bench: {shown}: {what}\n"));
+    assert_eq!(said(&frames[..1]), "", "nothing is lost");
+}
+
+#[test]
 fn what_tcp_repeats_with_other_bytes_is_noted() {
     let mut hello = vec![3];
     hello.resize(1537, 7);

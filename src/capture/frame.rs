@@ -120,6 +120,7 @@ pub struct Unwrapper {
     order: VecDeque<FragmentKey>,
     whole: Vec<u8>,
     passed_over: BTreeMap<&'static str, u64>,
+    pieces: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -167,6 +168,11 @@ impl Unwrapper {
         &self.passed_over
     }
 
+    /// How many packets were fragments of IP datagrams.
+    pub fn fragments(&self) -> u64 {
+        self.pieces
+    }
+
     fn pass_over(&mut self, what: &'static str) {
         *self.passed_over.entry(what).or_default() += 1;
     }
@@ -174,6 +180,7 @@ impl Unwrapper {
     /// Keeps a fragment; the segment in the datagram once it is whole.
     fn fragment(&mut self, ip: Ip<'_>, time: Time) -> Option<Segment<'_>> {
         let (id, offset, more) = ip.fragment?;
+        self.pieces += 1;
         if ip.body.bytes.len() < ip.body.len {
             self.pass_over("fragments cut by the capture");
             return None;

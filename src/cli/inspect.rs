@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
-use super::{Exit, Failure};
+use super::{Exit, Failure, complain};
 use crate::capture;
 use crate::capture::script::Script;
 use crate::capture::secrets::{self, Secrets};
@@ -50,7 +50,8 @@ pub struct InspectArgs {
     #[arg(long, value_name = "FILE")]
     scn: Option<PathBuf>,
     /// Write the packets again so that the capture can be shown to others: addresses, names, keys, tokens and media are replaced, comments left
-    /// out and what is not understood becomes zeros; lengths, times and headers stay.
+    /// out and what is not understood becomes zeros, as all behind the IP header of fragments (stderr says in how many packets); lengths, times and
+    /// headers stay.
     #[arg(long, value_name = "FILE")]
     anonymise: Option<PathBuf>,
     /// Departures from the specification, holes and damage are found (exit 1).
@@ -143,9 +144,16 @@ fn json(out: &mut dyn Write, record: &Record, inspect: &Spooled) -> io::Result<(
 }
 
 fn anonymise(from: &Path, to: &Path) -> Result<(), capture::anonymise::Error> {
-    let mut out = BufWriter::new(File::create(to).map_err(|e| of(to, &e))?);
-    capture::anonymise::anonymise(from, &mut out)?;
-    Ok(out.flush()?)
+    let create = || File::create(to).map(BufWriter::new).map_err(|e| of(to, &e));
+    let written = capture::anonymise::anonymise(from, create)?;
+    let capture::anonymise::Written { packets, fragments, others } = written;
+    if fragments + others > 0 {
+        let (to, zeros) = (to.display(), fragments + others);
+        complain(&format!(
+            "{to}: {zeros} of {packets} packets have only zeros behind their headers: {fragments} IP fragments, {others} without TCP"
+        ));
+    }
+    Ok(())
 }
 
 /// An error that says which file it is about.

@@ -16,7 +16,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::frame::{Segment, Unwrapper};
+use super::frame::{Header, Segment, Unwrapper};
 use super::pcap::{self, FileFacts, Reader, Source};
 use super::session::naming;
 use super::stream::{Connection, Direction, Handler, Hole, Streams};
@@ -49,32 +49,56 @@ pub enum Error {
     Raw,
 }
 
-/// Reads a capture twice and writes its packets without what is personal, in the same format; how many.
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// All packets.
+    pub packets: u64,
+    /// Of these, fragments of IP datagrams: zeros behind their IP headers.
+    pub fragments: u64,
+    /// Of these, others in which no TCP was found: zeros behind the headers that are known.
+    pub others: u64,
+}
+
+/// Reads a capture twice and writes its packets without what is personal, in the same format. `create` is asked for the output once it is
+/// known that there is something to write.
 ///
 /// # Errors
 /// When it cannot be read or the result not be written. A damaged file is written as far as it can be read.
-pub fn anonymise(path: &Path, out: &mut dyn Write) -> Result<u64, Error> {
-    let Plans { plans, facts, links } = plan(open(path)?)?;
-    let mut reader = open(path)?;
+pub fn anonymise<W: Write>(path: &Path, create: impl FnOnce() -> io::Result<W>) -> Result<Written, Error> {
+    let plans = plan(open(path)?)?;
+    let mut out = create()?;
+    let written = write(open(path)?, &plans, &mut out)?;
+    out.flush()?;
+    Ok(written)
+}
+
+/// The second pass.
+fn write(mut reader: Reader, plans: &Plans, out: &mut dyn Write) -> Result<Written, Error> {
+    let Plans { plans, facts, links } = plans;
     let (mut unwrapper, mut streams) = (Unwrapper::default(), Streams::new(Ended::default()));
     let mut planned = HashMap::new();
     let (mut masks, mut headers) = (Masks::default(), Vec::new());
-    let (mut container, mut written) = (Container::new(out, &facts, &links)?, 0);
+    let (mut container, mut written) =
+        (Container::new(out, facts, links)?, Written { packets: 0, fragments: 0, others: 0 });
     while let Ok(Some(packet)) = reader.packet() {
         headers.clear();
         let payload = match unwrapper.segment_and_headers(packet, &mut headers) {
             Some(segment) => {
                 let number = streams.segment(&segment);
                 streams.handler.0.drain(..).for_each(|number| drop(planned.remove(&number)));
-                number.map(|number| payload(&mut planned, &plans, number, &segment)).transpose()?
+                number.map(|number| payload(&mut planned, plans, number, &segment)).transpose()?
             }
             None => None,
         };
         let bytes = masks.packet(packet.data, &headers, &payload.unwrap_or_default());
         container.packet(&packet, &bytes)?;
-        written += 1;
+        written.packets += 1;
+        written.others += u64::from(!matches!(headers.last(), Some((Header::Tcp, _))));
     }
     container.finish()?;
+    written.fragments = unwrapper.fragments();
+    written.others -= written.fragments;
     Ok(written)
 }
 
