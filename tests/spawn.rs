@@ -75,6 +75,24 @@ fn a_spawned_server_is_waited_for_watched_and_ended() {
     assert_gone(&addr);
 }
 
+/// Whatever stands in the target's command.
+#[test]
+fn the_command_that_runs_a_case_again_starts_the_target_again() {
+    let addr = free();
+    let (url, case) = (format!("rtmp://{addr}/live"), "chunk/type-3-after-type-0");
+    // It starts only where its braces are still there.
+    let braces = "test 'it {}' = \"it {\"\"}\" || exit 9";
+    let command = format!("{braces}; {}", serve(&addr, "--fault type-3-after-type-0-zero"));
+    let found = json(&run(&["test", &url, "--spawn", &command, "-s", case, "--strict", "-o", "json"]));
+    let repeat = found["test"]["cases"][0]["repeat"].as_str().expect("a command");
+    let again = repeat.replacen("rtmp-bench", BINARY, 1) + " -o json";
+    let again = Command::new("sh").args(["-c", &again]).output().expect("sh runs");
+    assert_eq!(status(&again), 1, "{repeat}: {}", err(&again));
+    let (first, second) = (&found["test"]["cases"], &json(&again)["test"]["cases"]);
+    assert_eq!((&second[0]["id"], &second[0]["verdict"]), (&case.into(), &first[0]["verdict"]), "{repeat}");
+    assert_gone(&addr);
+}
+
 #[test]
 fn a_server_that_dies_is_found_with_status_and_last_lines() {
     let addr = free();

@@ -16,8 +16,8 @@ const KEY_LEN: usize = 12;
 const WORD_LEN: usize = 3;
 /// Secrets remembered of one session, at most.
 const MAX_SECRETS: usize = 32;
-/// Commands whose arguments are names of streams.
-const NAMED: [&[u8]; 8] = [
+/// Commands whose first argument behind the command object is a stream's name, or has one.
+pub(super) const NAMED: [&[u8]; 9] = [
     b"publish",
     b"play",
     b"play2",
@@ -26,6 +26,7 @@ const NAMED: [&[u8]; 8] = [
     b"FCUnpublish",
     b"FCSubscribe",
     b"FCUnsubscribe",
+    b"getStreamLength",
 ];
 /// Words of the protocol and of everyday that stand in queries too; a message without them says nothing.
 const EVERYDAY: [&[u8]; 18] = [
@@ -416,6 +417,15 @@ mod tests {
         let play = |name: &str| Message::command("play", 0.0, vec![Value::Null, name.into()]);
         assert_eq!(masked_after(&before, play("cam2")), play("cam2"));
         assert_eq!(masked_after(&before, play("abc/sesame/cam2")), play("***/***/cam2"));
+    }
+
+    /// A player asks for the length before it plays: its name is as secret there.
+    #[test]
+    fn keys_stand_in_every_command_that_names_a_stream() {
+        for name in ["publish", "play", "getStreamLength"] {
+            let command = |text: &str| Message::command(name, 3.0, vec![Value::Null, text.into()]);
+            assert_eq!(masked_after(&[], command("live_12345_AbCdEfGh")), command("***"), "{name}");
+        }
     }
 
     #[test]

@@ -84,6 +84,11 @@ pub fn resolve(asked: &[Output]) -> Result<Vec<Output>, String> {
     Ok(all)
 }
 
+/// One word of a shell's command.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// Finds out whether a file can be written, and leaves what it holds.
 ///
 /// # Errors

@@ -231,7 +231,7 @@ fn settings(args: &TestArgs, target: &Target, url: &str, seed: u64, kept: Option
         max_time: args.max_time,
         timeout_scale: args.timeout_scale,
         seed,
-        repeat: format!("rtmp-bench test{shown} --seed {seed}{} -s '{{}}'", again(args)),
+        repeat: format!("rtmp-bench test{shown} --seed {seed} -s '{{}}'{}", again(args)),
         wire: false,
         patience: args.spawn.patience(),
         keeper: kept.map(|kept| kept as _),
@@ -240,7 +240,6 @@ fn settings(args: &TestArgs, target: &Target, url: &str, seed: u64, kept: Option
 
 /// The arguments that a verdict hangs on, for the command that runs a case again.
 fn again(args: &TestArgs) -> String {
-    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
     let mut words = String::new();
     let mut add = |flag: &str, value: Option<String>| {
         words.push_str(&format!(" {flag}"));
@@ -254,7 +253,7 @@ fn again(args: &TestArgs) -> String {
         add("--strict", None);
     }
     args.pid.iter().for_each(|pid| add("--pid", Some(pid.to_string())));
-    args.spawn.command().iter().for_each(|command| add("--spawn", Some(quoted(command))));
+    args.spawn.command().iter().for_each(|command| add("--spawn", Some(output::quoted(command))));
     args.tls.arguments().for_each(|argument| add(&argument, None));
     words
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Failure;
+use super::output::quoted;
 use crate::net::target::Target;
 use crate::net::tls::{Tls, Trust};
 
@@ -22,7 +23,7 @@ pub struct TlsArgs {
 impl TlsArgs {
     /// As they were typed, for a command that does the same.
     pub fn arguments(&self) -> impl Iterator<Item = String> {
-        let ca = self.tls_ca.iter().map(|file| format!("--tls-ca '{}'", file.display()));
+        let ca = self.tls_ca.iter().map(|file| format!("--tls-ca {}", quoted(&file.to_string_lossy())));
         ca.chain(self.insecure.then(|| "--insecure".into()))
     }
 

@@ -142,8 +142,7 @@ impl Probe<'_> {
         found.missing = missing;
         found.amf3 = amf3;
         self.acknowledged(publisher, found).await;
-        let named = Sentinel::ALL.into_iter().find(|s| Some(s.name()) == found.sentinel.as_deref());
-        if let (Some(true), Some(sentinel)) = (found.publish, named) {
+        if let (Some(true), Some(sentinel)) = (found.publish, Sentinel::of(found)) {
             let answer = self.ground.ask("main", publisher, sentinel, self.by(TimeKind::Reply)).await;
             found.answers_publisher = Some(answer.is_some());
         }

@@ -33,6 +33,10 @@ const FACTS: [(&str, &[&str]); 14] = [
     ("one-shot", &[]),
 ];
 
+fn expected_value(name: &str, values: &[&str]) -> String {
+    format!("expected {name}={}", values.join(&format!(" or {name}=")))
+}
+
 impl FromStr for Fact {
     type Err = String;
 
@@ -57,7 +61,7 @@ impl FromStr for Fact {
                 Err(format!("'{name}' is yes or no"))
             }
             value if !values.is_empty() && !value.iter().any(|value| values.contains(&value.as_str())) => {
-                Err(format!("expected {name}={}", values.join(&format!(" or {name}="))))
+                Err(expected_value(name, values))
             }
             value => Ok(Fact { name: name.to_owned(), value }),
         }
@@ -166,8 +170,7 @@ impl Checker {
                 Some((name, values @ [_, ..]))
                     if !fact.value.iter().any(|v| values.contains(&v.as_str())) =>
                 {
-                    let expected = format!("expected {name}={}", values.join(&format!(" or {name}=")));
-                    self.names.wrong_word(name, expected);
+                    self.names.wrong_word(name, expected_value(name, values));
                 }
                 Some(_) => {}
             }

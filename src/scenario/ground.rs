@@ -12,6 +12,7 @@ use super::ast::{TimeKind, TimeSpec};
 use super::board::{Board, Look};
 use super::trace;
 use crate::net::conn::{Conn, Dial, Direction, Entry, Kept, Origin, Seen};
+use crate::record::Fingerprint;
 use crate::wire::amf0::Value;
 use crate::wire::chunk::Limits;
 use crate::wire::message::{Message, UserControl, type_id};
@@ -88,6 +89,11 @@ pub enum Sentinel {
 impl Sentinel {
     /// In the order of preference.
     pub const ALL: [Sentinel; 3] = [Sentinel::Ping, Sentinel::CreateStream, Sentinel::Call];
+
+    /// That which the fingerprint names; none where it is another sign, or nothing.
+    pub fn of(fingerprint: &Fingerprint) -> Option<Sentinel> {
+        Sentinel::ALL.into_iter().find(|s| Some(s.name()) == fingerprint.sentinel.as_deref())
+    }
 
     /// As the fingerprint says it.
     pub fn name(self) -> &'static str {

@@ -109,8 +109,7 @@ impl Context {
     /// Fits waits and questions to what was found out.
     fn know(&mut self, fingerprint: &Fingerprint) {
         self.times.scale *= fingerprint.time_scale.unwrap_or(1.0);
-        let named = Sentinel::ALL.into_iter().find(|s| Some(s.name()) == fingerprint.sentinel.as_deref());
-        self.sentinel = named.unwrap_or(Sentinel::Ping);
+        self.sentinel = Sentinel::of(fingerprint).unwrap_or(Sentinel::Ping);
         self.life = reached(fingerprint).min(Goal::Connected);
     }
 }

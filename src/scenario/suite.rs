@@ -60,7 +60,7 @@ pub struct Settings {
     pub timeout_scale: f64,
     /// What every random choice is drawn from.
     pub seed: u64,
-    /// The command that runs one case again, with `{}` for what `-s` takes.
+    /// The command that runs one case again, with its first `{}` for what `-s` takes.
     pub repeat: String,
     /// Whether the bytes of findings are kept.
     pub wire: bool,
@@ -469,7 +469,7 @@ impl Item {
             duration_ms: 0,
             notes: Vec::new(),
             trace: Vec::new(),
-            repeat: settings.repeat.replace("{}", &self.selector),
+            repeat: settings.repeat.replacen("{}", &self.selector, 1),
         };
         Outcome { case, wire: Vec::new() }
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::answer::Answer;
 use super::pace::Pace;
+use crate::capture::secrets::NAMED;
 use crate::capture::session::{Heard, Watch};
 use crate::capture::stream::{Connection, Direction};
 use crate::record::inspect;
@@ -24,19 +25,6 @@ use crate::wire::time::Time;
 pub const MAX_KEPT: usize = 512 << 20;
 /// What a message counts for beside its payload.
 const STEP: usize = size_of::<Step>();
-/// Commands whose first argument behind the command object is a stream's name, or has one.
-const NAMED: [&[u8]; 9] = [
-    b"publish",
-    b"play",
-    b"play2",
-    b"releaseStream",
-    b"FCPublish",
-    b"FCUnpublish",
-    b"FCSubscribe",
-    b"FCUnsubscribe",
-    b"getStreamLength",
-];
-
 /// Commands that name a stream by its number.
 const DELETES: [&[u8]; 2] = [b"deleteStream", b"closeStream"];
 /// Fields of play2's parameters that are stream names.
