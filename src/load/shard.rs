@@ -55,7 +55,7 @@ pub struct Shard {
     pub run: Arc<Run>,
     pub buffer: RefCell<Vec<u8>>,
     pub control: RefCell<Vec<u8>>,
-    /// Chunk headers of the frame that is being written.
+    /// Chunk headers of the frame that is being written, and of a short one all of it.
     pub heads: RefCell<Vec<u8>>,
     /// The last command of whichever session is read.
     pub said: RefCell<Said>,
