@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -43,6 +45,8 @@ use watch::Watch;
 
 /// How long players wait for what is under way once publishers are silent.
 pub const DRAIN: Duration = Duration::from_secs(5);
+/// Descriptors for all that is no session.
+pub const SPARE_DESCRIPTORS: u64 = 64;
 /// Own lateness above which the numbers are ours.
 const MAX_LAG_US: u64 = 50_000;
 /// Per cent of the machine above which they are.
@@ -269,6 +273,7 @@ pub async fn run(
         Some(tls) => Way::Tls(addr, tls, target.host().to_owned()),
         None => Way::Tcp(addr),
     };
+    make_room(plan.publishers.saturating_add(plan.players()));
     let (run, shares) = Run::lay_out(plan, media.into(), target, way, cores);
     let (reports, seconds) = mpsc::unbounded_channel();
     let mut collector = Collector::new(shares.len(), Some(Watch::new(beside.pid)), beside.log);
@@ -283,6 +288,19 @@ pub async fn run(
         thread.join().map_err(|_| Error::Internal("a shard panicked".into()))?;
     }
     Ok(collector.end(&run, planned, interrupted))
+}
+
+/// Lets the kernel make room for the descriptors of so many sessions at once. Its table would double as they come, and each time a process of several
+/// threads waits until all processors have let go of the old one: up to 15 ms in which a shard does nothing.
+fn make_room(sessions: u32) {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    let last = (u64::from(sessions) + SPARE_DESCRIPTORS).min(limit.saturating_sub(1));
+    // Without it all is as good, and slower.
+    if let (Ok(some), Ok(last)) = (std::fs::File::open("/dev/null"), last.try_into())
+        && let Ok(last) = fcntl(&some, FcntlArg::F_DUPFD_CLOEXEC(last))
+    {
+        let _ = nix::unistd::close(last);
+    }
 }
 
 /// The same in the calling runtime and by its clock, which may be a simulated one, over the dialler's connections. What the machine does
@@ -539,6 +557,18 @@ fn limited_seconds(rows: &[load::Interval]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernel_has_room_for_the_descriptors_before_they_come() {
+        let size = || {
+            let status = std::fs::read_to_string("/proc/self/status").expect("a status");
+            let line = status.lines().find_map(|line| line.strip_prefix("FDSize:")).expect("a size");
+            line.trim().parse::<u64>().expect("a number")
+        };
+        assert!(size() < 700, "{}", size());
+        make_room(700);
+        assert!(size() >= 700 + SPARE_DESCRIPTORS, "{}", size());
+    }
 
     #[test]
     fn seconds_in_which_we_were_the_limit_are_said_of_a_run_that_is_not_limited() {

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Descriptors for all that is no session.
-const SPARE_DESCRIPTORS: u64 = 64;
+use crate::load::SPARE_DESCRIPTORS;
+
 /// What one of our sessions takes, with its socket in the kernel.
 const CLIENT_BYTES: u64 = 16 << 10;
 /// What a connection of the embedded server takes.
