@@ -268,6 +268,29 @@ fn ipv4_fragments() {
 }
 
 #[test]
+fn fragments_that_lie_apart_are_of_two_datagrams() {
+    let of = |text: &[u8]| capture_gen::fragments(&Packet::new(0, 100, ACK, text).ipv4(), 7, 24);
+    let (early, late) = (of(b"first words"), of(b"other words"));
+    // The second half of the first never comes; the other has its number.
+    let found = |seconds: u32| {
+        let mut file = pcap_frames(
+            101,
+            [&early[0], &late[1], &late[0], &late[1]].map(|f| (&f[..], f.len())).into_iter(),
+        );
+        // Behind the file's header and the first packet, the seconds of each that follows.
+        let mut at = 24 + 16 + early[0].len();
+        for fragment in [&late[1], &late[0], &late[1]] {
+            file[at..at + 4].copy_from_slice(&(1_700_000_000 + seconds).to_le_bytes());
+            at += 16 + fragment.len();
+        }
+        segments(file).0.into_iter().map(|s| s.1).collect::<Vec<_>>()
+    };
+    assert_eq!(found(61), [b"other words"]);
+    // Within a minute they are of one, as any receiver takes them.
+    assert_eq!(found(59), [b"firsr words", b"other words"]);
+}
+
+#[test]
 fn segmentation_offload_without_a_length() {
     let big = |ip: Vec<u8>| {
         let mut ip = ip;

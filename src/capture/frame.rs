@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::time::Duration;
 
 use etherparse::defrag::IpDefragBuf;
 use etherparse::{
@@ -19,6 +20,8 @@ pub const MAX_TUNNELS: usize = 4;
 pub const MAX_TAGS: usize = 4;
 /// Datagrams that wait for fragments, at most; the oldest gives way.
 pub const MAX_FRAGMENTED: usize = 256;
+/// How far apart the fragments of a datagram may be in time (rfc 8200 4.5); one that comes later is of another with the same number.
+pub const MAX_APART: Duration = Duration::from_secs(60);
 /// The port of GTP-U (3GPP TS 29.281).
 const GTP_U: u16 = 2152;
 
@@ -75,10 +78,27 @@ pub enum Header {
     Icmp,
 }
 
-/// Hears of each header where it stands in the packet, the outer ones first. A datagram put together from fragments is none of them.
+/// A fragment's bytes: where they stand in its packet and in the datagram.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// The how manieth datagram that came in fragments.
+    pub datagram: u64,
+    /// In the packet.
+    pub at: Range<usize>,
+    /// Of its first byte, behind the IP header of the datagram.
+    pub offset: usize,
+}
+
+/// Hears of each header where it stands in the packet, the outer ones first.
 pub trait Headers {
     /// Of a header that was cut, the range ends behind the packet.
     fn header(&mut self, header: Header, at: Range<usize>);
+
+    /// The packet is a fragment; `None`: one that the capture cut, so that it is not used.
+    fn fragment(&mut self, _: Option<Piece>) {}
+
+    /// The packet made a datagram whole: these are its bytes behind the IP header, and the headers told from here on stand in them.
+    fn whole(&mut self, _datagram: u64, _bytes: &[u8]) {}
 }
 
 /// Hears nothing.
@@ -116,11 +136,18 @@ impl<'a> Body<'a> {
 /// Takes headers off packets; keeps fragments until their datagram is whole.
 #[derive(Default)]
 pub struct Unwrapper {
-    fragments: HashMap<FragmentKey, IpDefragBuf>,
+    fragments: HashMap<FragmentKey, Datagram>,
     order: VecDeque<FragmentKey>,
+    datagrams: u64,
     whole: Vec<u8>,
     passed_over: BTreeMap<&'static str, u64>,
-    pieces: u64,
+}
+
+/// One that waits for fragments.
+struct Datagram {
+    number: u64,
+    first: Time,
+    buffer: IpDefragBuf,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -155,7 +182,7 @@ impl Unwrapper {
         match link(packet.link, Body { bytes: packet.data, len: packet.wire_len, at: 0 }, headers) {
             Ok(body) => match network(body, packet.time, headers) {
                 Ok(Network::Segment(segment)) => return Some(segment),
-                Ok(Network::Fragment(ip)) => return self.fragment(ip, packet.time),
+                Ok(Network::Fragment(ip)) => return self.fragment(ip, packet.time, headers),
                 Err(what) => self.pass_over(what),
             },
             Err(what) => self.pass_over(what),
@@ -168,45 +195,34 @@ impl Unwrapper {
         &self.passed_over
     }
 
-    /// How many packets were fragments of IP datagrams.
-    pub fn fragments(&self) -> u64 {
-        self.pieces
-    }
-
     fn pass_over(&mut self, what: &'static str) {
         *self.passed_over.entry(what).or_default() += 1;
     }
 
     /// Keeps a fragment; the segment in the datagram once it is whole.
-    fn fragment(&mut self, ip: Ip<'_>, time: Time) -> Option<Segment<'_>> {
+    fn fragment(&mut self, ip: Ip<'_>, time: Time, headers: &mut impl Headers) -> Option<Segment<'_>> {
         let (id, offset, more) = ip.fragment?;
-        self.pieces += 1;
         if ip.body.bytes.len() < ip.body.len {
+            headers.fragment(None);
             self.pass_over("fragments cut by the capture");
             return None;
         }
         let key = FragmentKey { from: ip.from, to: ip.to, id, protocol: ip.protocol.0 };
-        if !self.fragments.contains_key(&key) {
-            if self.fragments.len() == MAX_FRAGMENTED {
-                self.order.pop_front().and_then(|oldest| self.fragments.remove(&oldest));
-                self.pass_over("datagrams whose other fragments never came");
-            }
-            self.order.push_back(key);
-            self.fragments.insert(key, IpDefragBuf::new(ip.protocol, Vec::new(), Vec::new()));
-        }
-        let buffer = self.fragments.get_mut(&key)?;
-        let added = buffer.add(offset, more, ip.body.bytes);
-        if added.is_ok() && !buffer.is_complete() {
+        let datagram = self.datagram(key, time);
+        let at = ip.body.at..ip.body.at + ip.body.len;
+        headers.fragment(Some(Piece { datagram: datagram.number, at, offset: offset.byte_offset().into() }));
+        let added = datagram.buffer.add(offset, more, ip.body.bytes);
+        if added.is_ok() && !datagram.buffer.is_complete() {
             return None;
         }
-        let buffer = self.fragments.remove(&key)?;
-        self.order.retain(|k| *k != key);
+        let Datagram { number, buffer, .. } = self.forget(key)?;
         if added.is_err() {
             self.pass_over("fragments that contradict each other");
             return None;
         }
         self.whole = buffer.take_bufs().0;
-        match segment_of(ip, &self.whole, time) {
+        headers.whole(number, &self.whole);
+        match segment_of(ip, &self.whole, time, headers) {
             Ok(segment) => Some(segment),
             Err(what) => {
                 *self.passed_over.entry(what).or_default() += 1;
@@ -214,14 +230,46 @@ impl Unwrapper {
             }
         }
     }
+
+    /// The datagram that a fragment belongs to.
+    fn datagram(&mut self, key: FragmentKey, time: Time) -> &mut Datagram {
+        let apart = |d: &Datagram| time.since(d.first).max(d.first.since(time)) > MAX_APART;
+        if self.fragments.get(&key).is_some_and(apart) {
+            self.give_up(key);
+        }
+        if self.fragments.len() == MAX_FRAGMENTED && !self.fragments.contains_key(&key) {
+            self.order.front().copied().into_iter().for_each(|oldest| self.give_up(oldest));
+        }
+        self.fragments.entry(key).or_insert_with(|| {
+            self.order.push_back(key);
+            self.datagrams += 1;
+            let buffer = IpDefragBuf::new(key.protocol.into(), Vec::new(), Vec::new());
+            Datagram { number: self.datagrams, first: time, buffer }
+        })
+    }
+
+    fn give_up(&mut self, key: FragmentKey) {
+        self.forget(key);
+        self.pass_over("datagrams whose other fragments never came");
+    }
+
+    fn forget(&mut self, key: FragmentKey) -> Option<Datagram> {
+        self.order.retain(|k| *k != key);
+        self.fragments.remove(&key)
+    }
 }
 
 /// The segment in a datagram that was put together again.
-fn segment_of<'a>(ip: Ip<'_>, whole: &'a [u8], time: Time) -> Result<Segment<'a>, &'static str> {
+fn segment_of<'a>(
+    ip: Ip<'_>,
+    whole: &'a [u8],
+    time: Time,
+    headers: &mut impl Headers,
+) -> Result<Segment<'a>, &'static str> {
     let body = Body { bytes: whole, len: whole.len(), at: 0 };
-    match transport(&Ip { body, fragment: None, ..ip }, time, &mut ())? {
+    match transport(&Ip { body, fragment: None, ..ip }, time, headers)? {
         Transport::Segment(segment) => Ok(segment),
-        Transport::Tunnel(inner) => match network(inner, time, &mut ())? {
+        Transport::Tunnel(inner) => match network(inner, time, headers)? {
             Network::Segment(segment) => Ok(segment),
             Network::Fragment(_) => Err("fragments inside a fragmented tunnel"),
         },

@@ -50,8 +50,8 @@ pub struct InspectArgs {
     #[arg(long, value_name = "FILE")]
     scn: Option<PathBuf>,
     /// Write the packets again so that the capture can be shown to others: addresses, names, keys, tokens and media are replaced, comments left
-    /// out and what is not understood becomes zeros, as all behind the IP header of fragments (stderr says in how many packets); lengths, times and
-    /// headers stay.
+    /// out and what is not understood becomes zeros (stderr says in how many packets); lengths, times and headers stay, and so do the bytes of
+    /// handshakes and the parameter sets of codecs (SPS, PPS, AudioSpecificConfig).
     #[arg(long, value_name = "FILE")]
     anonymise: Option<PathBuf>,
     /// Departures from the specification, holes and damage are found (exit 1).
@@ -150,7 +150,7 @@ fn anonymise(from: &Path, to: &Path) -> Result<(), capture::anonymise::Error> {
     if fragments + others > 0 {
         let (to, zeros) = (to.display(), fragments + others);
         complain(&format!(
-            "{to}: {zeros} of {packets} packets have only zeros behind their headers: {fragments} IP fragments, {others} without TCP"
+            "{to}: {zeros} of {packets} packets have only zeros behind their headers: {fragments} fragments of datagrams that are not whole, {others} without TCP"
         ));
     }
     Ok(())

@@ -100,6 +100,63 @@ pub fn pcap_frames<'a>(link: u32, frames: impl Iterator<Item = (&'a [u8], usize)
     out
 }
 
+/// The IP packet in fragments of at most `size` bytes (a multiple of 8) behind their headers, all with this id.
+pub fn fragments(ip: &[u8], id: u32, size: usize) -> Vec<Vec<u8>> {
+    let six = ip[0] >> 4 == 6;
+    let (head, body) = ip.split_at(if six { 40 } else { usize::from(ip[0] & 15) * 4 });
+    let piece = |(i, piece): (usize, &[u8])| {
+        let (more, offset) = (i * size + piece.len() < body.len(), (i * size) as u16);
+        if six {
+            let place = (offset | u16::from(more)).to_be_bytes();
+            let fragment = [&[head[6], 0, place[0], place[1]][..], &id.to_be_bytes(), piece].concat();
+            let mut p = [head, &fragment].concat();
+            p[4..6].copy_from_slice(&(fragment.len() as u16).to_be_bytes());
+            p[6] = 44;
+            return p;
+        }
+        let mut p = [head, piece].concat();
+        let len = p.len() as u16;
+        p[2..4].copy_from_slice(&len.to_be_bytes());
+        p[4..6].copy_from_slice(&(id as u16).to_be_bytes());
+        p[6..8].copy_from_slice(&((offset / 8) | if more { 0x2000 } else { 0 }).to_be_bytes());
+        with_checksum(p)
+    };
+    body.chunks(size).enumerate().map(piece).collect()
+}
+
+/// GTP-U over UDP and IPv6 with its checksum, or over IPv4 without, around an IP packet.
+pub fn in_gtp(ip: &[u8], six: bool) -> Vec<u8> {
+    let gtp = [&[0x30, 255][..], &(ip.len() as u16).to_be_bytes(), &[0, 0, 0, 7], ip].concat();
+    let len = (8 + gtp.len()) as u16;
+    let mut udp =
+        [&2152u16.to_be_bytes()[..], &2152u16.to_be_bytes(), &len.to_be_bytes(), &[0, 0], &gtp].concat();
+    if !six {
+        let mut p = vec![0x45, 0];
+        p.extend((20 + len).to_be_bytes());
+        p.extend([0, 1, 0, 0, 64, 17, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1]);
+        return with_checksum([p, udp].concat());
+    }
+    let ends = [[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 3]; 2].concat();
+    let pseudo = [&ends[..], &u32::from(len).to_be_bytes(), &[0, 0, 0, 17], &udp].concat();
+    udp[6..8].copy_from_slice(&checksum(&pseudo));
+    [&[0x60, 0, 0, 0][..], &len.to_be_bytes(), &[17, 64], &ends, &udp].concat()
+}
+
+/// An IPv4 packet with the checksum of its header.
+fn with_checksum(mut ip: Vec<u8>) -> Vec<u8> {
+    ip[10..12].fill(0);
+    let sum = checksum(&ip[..usize::from(ip[0] & 15) * 4]);
+    ip[10..12].copy_from_slice(&sum);
+    ip
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
+    let sum: u32 = bytes.chunks(2).map(word).sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes()
+}
+
 /// One generated connection, and what a byte map of its packets holds.
 #[derive(Default)]
 pub struct Case {

@@ -1,12 +1,14 @@
 //! A capture written again so that it can be shown to others: what it says about people and places is replaced, lengths, times and structure stay.
 //!
 //! Each packet stays a packet of the same length at the same time, behind the same headers, with other addresses in them; checksums of TCP and UDP
-//! become 0. Of RTMP are kept handshakes, chunk headers, control messages, the shape of commands and data, sequence headers and the first bytes of
-//! audio and video. All else becomes zeros, also what could not be decoded and what came in IP fragments; other protocols keep the few bytes that
-//! name them. In commands and data each word of a text becomes another word of the same length, the same one throughout the file. Comments of the
-//! file are left out.
+//! are made again, but become 0 where the capture lacks what they are of. Fragments get the parts of their datagram, which is put together as the
+//! reader does it; those of a datagram that is never whole keep headers alone. Of RTMP are kept handshakes, chunk headers, control messages, the
+//! shape of commands and data, sequence headers and the first bytes of audio and video. All else becomes zeros, also what could not be decoded;
+//! other protocols keep the few bytes that name them. In commands and data each word of a text becomes another word of the same length, the same
+//! one throughout the file. Comments of the file are left out.
 
 mod packets;
+mod queue;
 mod words;
 
 use std::collections::hash_map::Entry;
@@ -16,7 +18,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::frame::{Header, Segment, Unwrapper};
+use super::frame::{Segment, Unwrapper};
 use super::pcap::{self, FileFacts, Reader, Source};
 use super::session::naming;
 use super::stream::{Connection, Direction, Handler, Hole, Streams};
@@ -26,7 +28,8 @@ use crate::wire::handshake::BLOCK_LEN;
 use crate::wire::media::{Kind, kind};
 use crate::wire::message::{Message, type_id};
 use crate::wire::time::Time;
-use packets::{Container, Masks};
+use packets::{Container, Layout, Masks, Payload, Whole};
+use queue::Queue;
 use words::Words;
 
 /// C0, C1 and C2.
@@ -35,6 +38,7 @@ const HANDSHAKE: u64 = 1 + 2 * BLOCK_LEN as u64;
 const FRAME_HEAD: usize = 8;
 /// The longest sequence header that is kept.
 const MAX_HEADER: usize = 4096;
+
 /// Why a capture could not be written again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -54,7 +58,7 @@ pub enum Error {
 pub struct Written {
     /// All packets.
     pub packets: u64,
-    /// Of these, fragments of IP datagrams: zeros behind their IP headers.
+    /// Of these, fragments of IP datagrams that were not put together: zeros behind their IP headers.
     pub fragments: u64,
     /// Of these, others in which no TCP was found: zeros behind the headers that are known.
     pub others: u64,
@@ -75,45 +79,47 @@ pub fn anonymise<W: Write>(path: &Path, create: impl FnOnce() -> io::Result<W>) 
 
 /// The second pass.
 fn write(mut reader: Reader, plans: &Plans, out: &mut dyn Write) -> Result<Written, Error> {
-    let Plans { plans, facts, links } = plans;
-    let (mut unwrapper, mut streams) = (Unwrapper::default(), Streams::new(Ended::default()));
-    let mut planned = HashMap::new();
-    let (mut masks, mut headers) = (Masks::default(), Vec::new());
-    let (mut container, mut written) =
-        (Container::new(out, facts, links)?, Written { packets: 0, fragments: 0, others: 0 });
+    let mut queue = Queue::new(Container::new(out, &plans.facts, &plans.links)?);
+    let (mut unwrapper, mut payloads, mut masks) =
+        (Unwrapper::default(), Payloads::new(&plans.plans), Masks::default());
     while let Ok(Some(packet)) = reader.packet() {
-        headers.clear();
-        let payload = match unwrapper.segment_and_headers(packet, &mut headers) {
-            Some(segment) => {
-                let number = streams.segment(&segment);
-                streams.handler.0.drain(..).for_each(|number| drop(planned.remove(&number)));
-                number.map(|number| payload(&mut planned, plans, number, &segment)).transpose()?
-            }
-            None => None,
-        };
-        let bytes = masks.packet(packet.data, &headers, &payload.unwrap_or_default());
-        container.packet(&packet, &bytes)?;
-        written.packets += 1;
-        written.others += u64::from(!matches!(headers.last(), Some((Header::Tcp, _))));
+        let mut layout = Layout::default();
+        let segment = unwrapper.segment_and_headers(packet, &mut layout);
+        let payload = segment.map_or_else(|| Ok(Payload::default()), |segment| payloads.of(&segment))?;
+        let bytes = masks.packet(packet.data, &layout.headers, &payload);
+        let whole = masks.datagram(&layout, &payload, &bytes);
+        queue.push(&packet, &mut layout, bytes)?;
+        if let (Some(Whole { datagram, .. }), Some((bytes, tcp))) = (layout.whole, whole) {
+            queue.fill(datagram, &bytes, tcp)?;
+        }
     }
-    container.finish()?;
-    written.fragments = unwrapper.fragments();
-    written.others -= written.fragments;
-    Ok(written)
+    Ok(queue.finish()?)
 }
 
-/// The payload of a segment as it is to be written; of connections that are read now the plan is in memory.
-fn payload(
-    planned: &mut HashMap<u64, Option<Plan>>,
-    plans: &Spool<Plan>,
-    number: u64,
-    segment: &Segment<'_>,
-) -> io::Result<Vec<u8>> {
-    let plan = match planned.entry(number) {
-        Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(new) => new.insert(plans.get(number)?),
-    };
-    Ok(plan.as_mut().map(|plan| plan.payload(segment)).unwrap_or_default())
+/// Payloads of segments as they are to be written; of connections that are read now the plan is in memory.
+struct Payloads<'a> {
+    plans: &'a Spool<Plan>,
+    read: HashMap<u64, Option<Plan>>,
+    streams: Streams<Ended>,
+}
+
+impl Payloads<'_> {
+    fn new(plans: &Spool<Plan>) -> Payloads<'_> {
+        Payloads { plans, read: HashMap::new(), streams: Streams::new(Ended::default()) }
+    }
+
+    fn of(&mut self, segment: &Segment<'_>) -> io::Result<Payload> {
+        let number = self.streams.segment(segment);
+        self.streams.handler.0.drain(..).for_each(|number| drop(self.read.remove(&number)));
+        let plan = match number.map(|number| (number, self.read.entry(number))) {
+            None => None,
+            Some((_, Entry::Occupied(known))) => known.into_mut().as_mut(),
+            Some((number, Entry::Vacant(new))) => new.insert(self.plans.get(number)?).as_mut(),
+        };
+        let zeros = || vec![0; segment.payload.len()];
+        let bytes = plan.map_or_else(zeros, |plan| plan.payload(segment));
+        Ok(Payload { bytes, complete: segment.payload.len() == segment.len })
+    }
 }
 
 fn open(path: &Path) -> Result<Reader, Error> {

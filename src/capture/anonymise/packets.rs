@@ -7,20 +7,61 @@ use std::ops::Range;
 
 use etherparse::{Ipv6ExtensionSlice, Ipv6ExtensionsSlice};
 
-use crate::capture::frame::{Header, Headers};
+use crate::capture::frame::{Header, Headers, Piece};
 use crate::capture::pcap::{FileFacts, Packet};
 use crate::capture::write::Blocks;
 
 /// The longest packet that the header of a pcap announces, in bytes; longer ones are written all the same.
 const SNAPLEN: u32 = 0x4_0000;
 
-/// A packet's headers, each where it stands.
+/// Headers, each where it stands.
 pub type Found = Vec<(Header, Range<usize>)>;
 
-impl Headers for Found {
+/// What stands where in a packet.
+#[derive(Default)]
+pub struct Layout {
+    /// Its headers.
+    pub headers: Found,
+    /// Where it is a fragment: the place of its bytes, if it is used.
+    pub fragment: Option<Option<Piece>>,
+    /// The datagram that it made whole.
+    pub whole: Option<Whole>,
+}
+
+/// A datagram that came in fragments, without its IP header.
+pub struct Whole {
+    /// Its number.
+    pub datagram: u64,
+    bytes: Vec<u8>,
+    headers: Found,
+}
+
+impl Headers for Layout {
     fn header(&mut self, header: Header, at: Range<usize>) {
-        self.push((header, at));
+        self.whole.as_mut().map_or(&mut self.headers, |whole| &mut whole.headers).push((header, at));
     }
+
+    fn fragment(&mut self, piece: Option<Piece>) {
+        self.fragment = Some(piece);
+    }
+
+    fn whole(&mut self, datagram: u64, bytes: &[u8]) {
+        self.whole = Some(Whole { datagram, bytes: bytes.to_vec(), headers: Found::new() });
+    }
+}
+
+/// What is to stand behind a TCP header.
+#[derive(Default)]
+pub struct Payload {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Whether the capture has all of it.
+    pub complete: bool,
+}
+
+/// Whether the last of these is TCP's.
+pub fn end_in_tcp(headers: &Found) -> bool {
+    matches!(headers.last(), Some((Header::Tcp, _)))
 }
 
 /// Addresses, numbered in the order of their first packets.
@@ -49,7 +90,20 @@ impl<T: Eq + Hash> Numbers<T> {
 
 impl Masks {
     /// A packet of the same length: its headers, then, where the last of them is TCP's, `payload`. All else is zeros.
-    pub fn packet(&mut self, data: &[u8], headers: &Found, payload: &[u8]) -> Vec<u8> {
+    pub fn packet(&mut self, data: &[u8], headers: &Found, payload: &Payload) -> Vec<u8> {
+        self.bytes(data, headers, payload, &[])
+    }
+
+    /// The same of a datagram that came in fragments; and whether it has TCP. `last`: the fragment that made it whole, as it is written.
+    pub fn datagram(&mut self, layout: &Layout, payload: &Payload, last: &[u8]) -> Option<(Vec<u8>, bool)> {
+        let whole = layout.whole.as_ref()?;
+        let addresses = addresses(last, &layout.headers);
+        let bytes = self.bytes(&whole.bytes, &whole.headers, payload, &addresses);
+        Some((bytes, end_in_tcp(&whole.headers)))
+    }
+
+    /// `addresses`: those of an IP header that is not among the headers.
+    fn bytes(&mut self, data: &[u8], headers: &Found, payload: &Payload, addresses: &[u8]) -> Vec<u8> {
         let mut out = vec![0; data.len()];
         let mut next = 0;
         for (header, at) in headers {
@@ -60,9 +114,10 @@ impl Masks {
         }
         if let Some((Header::Tcp, at)) = headers.last() {
             let room = out.get_mut(at.end..).unwrap_or_default();
-            let len = room.len().min(payload.len());
-            room[..len].copy_from_slice(&payload[..len]);
+            let len = room.len().min(payload.bytes.len());
+            room[..len].copy_from_slice(&payload.bytes[..len]);
         }
+        checksums(&mut out, headers, payload, addresses);
         out
     }
 
@@ -93,7 +148,7 @@ impl Masks {
             }
             Header::Extensions => extensions(next, from, to),
             Header::Tcp => tcp(from, to),
-            Header::Udp => keep(from, to, 0..6),
+            Header::Udp => keep(from, to, 0..8),
             Header::GtpU => gtp(from, to),
         }
     }
@@ -139,10 +194,59 @@ impl Masks {
         keep(from, to, 0..10);
         self.ipv4(from, to, 12);
         self.ipv4(from, to, 16);
-        let sum: u32 = to.chunks_exact(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-        let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
+        let sum = checksum(&[to]);
         to[10..12].copy_from_slice(&sum.to_be_bytes());
     }
+}
+
+/// Makes those of TCP and UDP again, the inner ones first; 0 where a part is missing of what they are of. UDP may have none.
+pub fn checksums(out: &mut [u8], headers: &Found, payload: &Payload, outside: &[u8]) {
+    for (i, (header, at)) in headers.iter().enumerate().rev() {
+        let at = at.start;
+        let (protocol, place, len) = match (header, out.get(at..at + 8)) {
+            (Header::Tcp, _) => {
+                (6, at + 16, payload.complete.then(|| headers[i].1.len() + payload.bytes.len()))
+            }
+            (Header::Udp, Some(&[_, _, _, _, a, b, c, d])) if (c, d) != (0, 0) => {
+                (17, at + 6, Some(usize::from(u16::from_be_bytes([a, b]).max(8))))
+            }
+            _ => continue,
+        };
+        let inside = addresses(out, &headers[..i]);
+        let addresses = if inside.is_empty() { outside } else { &inside };
+        out.get_mut(place..place + 2).unwrap_or_default().fill(0);
+        let Some(covered) = len.and_then(|len| out.get(at..at + len)) else { continue };
+        let [_, a, b, c] = (covered.len() as u32).to_be_bytes();
+        // rfc 9293 3.1, rfc 8200 8.1: in both pseudo headers the same numbers stand.
+        let sum = checksum(&[addresses, &[0, a, b, c, 0, protocol], covered]);
+        // rfc 768: a sum of 0 is sent as all ones.
+        let sum = if sum == 0 && protocol == 17 { !0 } else { sum };
+        out[place..place + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+/// The addresses in the last IP header of these.
+fn addresses(bytes: &[u8], headers: &[(Header, Range<usize>)]) -> Vec<u8> {
+    let of = headers.iter().rev().find_map(|(header, at)| match header {
+        Header::Ipv4 => bytes.get(at.start + 12..at.start + 20),
+        Header::Ipv6 => bytes.get(at.start + 8..at.start + 40),
+        _ => None,
+    });
+    of.unwrap_or_default().to_vec()
+}
+
+/// Of these side by side (rfc 1071); the last may be of odd length.
+fn checksum(parts: &[&[u8]]) -> u16 {
+    let sum_of = |part: &&[u8]| {
+        let pairs = part.chunks_exact(2);
+        let odd = pairs.remainder().first().map_or(0, |byte| u64::from(*byte) << 8);
+        odd + pairs.map(|pair| u64::from(u16::from_be_bytes([pair[0], pair[1]]))).sum::<u64>()
+    };
+    let mut sum: u64 = parts.iter().map(sum_of).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
 }
 
 fn chunk<const N: usize>(from: &[u8], at: usize) -> Option<&[u8; N]> {
