@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use base64::Engine;
 use nix::sys::signal::{Signal, kill};
@@ -46,10 +47,15 @@ struct Server(Child, String);
 
 impl Server {
     fn start(fault: &str) -> Server {
+        Server::with(&["--fault", fault], Stdio::null())
+    }
+
+    fn with(args: &[&str], stderr: Stdio) -> Server {
         let mut child = Command::new(BINARY)
-            .args(["serve", "127.0.0.1:0", "--fault", fault])
+            .args(["serve", "127.0.0.1:0"])
+            .args(args)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .expect("the program runs");
         let mut url = String::new();
@@ -465,6 +471,44 @@ fn an_interrupted_run_reports_what_ran() {
     let record: Value = serde_json::from_slice(&output.stdout).expect("a record");
     assert_eq!(record["outcome"], "interrupted");
     assert_eq!(record["load"]["sessions"]["failed_by_phase"]["handshake"]["count"], 1);
+}
+
+/// A run that stood still for a second, with this more.
+fn held_up(more: &[&str]) -> Output {
+    let mut server = Server::with(&[], Stdio::piped());
+    let mut lines = BufReader::new(server.0.stderr.take().expect("stderr is piped")).lines();
+    let child = Command::new(BINARY)
+        .args(["load", &server.1, "--players", "2", "--ramp", "0s", "--hold", "3s"])
+        .args(more)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program runs");
+    let plays = |line: std::io::Result<String>| line.is_ok_and(|line| line.contains(" plays "));
+    assert!(lines.by_ref().any(plays));
+    let pid = Pid::from_raw(child.id() as i32);
+    kill(pid, Signal::SIGSTOP).expect("a signal");
+    std::thread::sleep(Duration::from_secs(1));
+    kill(pid, Signal::SIGCONT).expect("a signal");
+    child.wait_with_output().expect("an end")
+}
+
+#[test]
+fn a_run_that_stood_still_does_not_pass_unless_that_is_allowed() {
+    let output = held_up(&[]);
+    let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
+    assert_eq!(status(&output), 1, "{text}");
+    assert!(
+        text.contains("\ngenerator-limited: ") && text.contains(" seconds: own lateness p99 up to "),
+        "{text}"
+    );
+    assert!(
+        text.contains("\nno answer lost = 0: 0, but we were the limit") && !text.contains("\nheld"),
+        "{text}"
+    );
+    let output = held_up(&["--allow-limited"]);
+    let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
+    assert!(status(&output) == 0 && text.contains("\nheld      lost = 0: 0\n"), "{text}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use rtmp_bench::load::media::{Kind, Media, Shape};
 use rtmp_bench::load::plan::{Plan, Slow, Stage};
-use rtmp_bench::load::slo::Slo;
+use rtmp_bench::load::slo::{Slo, judge, with_defaults};
 use rtmp_bench::load::{Found, simulate};
 use rtmp_bench::net::conn::{Dial, Dialing, Io};
 use rtmp_bench::net::peer::{Options, Peer};
@@ -113,6 +113,11 @@ impl AsyncWrite for Alive {
 
 /// Runs the plan until `stop`, against a server with these faults.
 fn stopped(plan: Plan, faults: &[&str], stop: Duration) -> (Found, Vec<Life>) {
+    until(plan, faults, async move { sleep(stop).await })
+}
+
+/// The same until whatever is through.
+fn until(plan: Plan, faults: &[&str], stop: impl Future<Output = ()>) -> (Found, Vec<Life>) {
     let mut options = Options::default();
     faults.iter().for_each(|fault| options.add(fault.parse().expect("a fault")));
     let media = Media::new(plan.shape).expect("enough");
@@ -122,7 +127,7 @@ fn stopped(plan: Plan, faults: &[&str], stop: Duration) -> (Found, Vec<Life>) {
     runtime.block_on(async {
         let lives = Arc::default();
         let dial = Watched { peer: Peer::new(options), began: Instant::now(), lives: Arc::clone(&lives) };
-        let found = simulate(plan, media, &target, Arc::new(dial), sleep(stop), &mut |_, _| {}).await;
+        let found = simulate(plan, media, &target, Arc::new(dial), stop, &mut |_, _| {}).await;
         let lives = lives.lock().unwrap().clone();
         (found, lives)
     })
@@ -204,6 +209,40 @@ fn promises_are_judged_by_what_was_measured() {
     let (held, lost) = judged(&found, "lost = 0");
     let expected = found.load.frames.expected as f64;
     assert!(!held && (lost - expected / 7.0).abs() <= 2.0, "{lost} of {expected}");
+}
+
+#[test]
+fn a_second_in_which_we_were_late_keeps_and_misses_no_promise() {
+    // We, not the server, get no time for so long, at 2.2 s.
+    let held_up = |time| {
+        let stop = async move {
+            sleep(SECOND * 22 / 10).await;
+            tokio::time::advance(time).await;
+            std::future::pending().await
+        };
+        until(plan(1, &[(1, 4), (5, 4)]), &[], stop).0
+    };
+    let judged = |found: &Found, promise: &str, allow_limited| {
+        let promises = with_defaults(&[promise.parse().expect("a promise")]);
+        let judged = judge(&promises, &plan(1, &[(6, 4)]), found, allow_limited);
+        judged.iter().map(|slo| (slo.held, slo.missed(), slo.limited)).collect::<Vec<_>>()
+    };
+    let (kept, missed, no_answer) = ((true, false, false), (false, true, false), (false, false, true));
+    let found = held_up(Duration::from_millis(200));
+    let limited: Vec<bool> = found.load.intervals.iter().map(|row| row.limited).collect();
+    assert_eq!(limited, [false, false, true, false, false, false, false]);
+    let generator = &found.load.generator;
+    assert!(
+        generator.limited && generator.reasons[0].starts_with("in 1 of 7 seconds: own lateness p99 up to ")
+    );
+    // Neither what was kept nor what was missed is the target's; what is allowed is judged as it was measured.
+    assert_eq!(judged(&found, "frame.p50 < 1s", false), [no_answer; 4]);
+    assert_eq!(judged(&found, "frame.max < 100ms", false), [no_answer; 4]);
+    assert_eq!(judged(&found, "frame.max < 100ms", true), [missed, kept, kept, kept]);
+    // What passes unnoticed limits nothing.
+    let found = held_up(Duration::from_millis(45));
+    assert!(!found.load.generator.limited && found.load.latency["lag"].max_us > 40_000);
+    assert_eq!(judged(&found, "frame.max < 100ms", false), [kept; 4]);
 }
 
 #[test]

@@ -90,7 +90,8 @@ pub struct LoadArgs {
     /// Where results go: text, json, csv or hlog[:FILE]. Repeatable.
     #[arg(short = 'o', long = "output", value_name = "FORMAT[:FILE]", value_parser = output::one_of(FORMATS))]
     output: Vec<Output>,
-    /// A run that we were the limit of may pass.
+    /// Judge also a run that we were the limit of: our own lateness p99 above 50 ms in any second, or the machine above 95 % busy over the run or
+    /// for three seconds on end. Otherwise its promises are neither kept nor missed, and the exit status is 1.
     #[arg(long)]
     allow_limited: bool,
     /// Tell Prometheus how the run goes, at http://ADDR/metrics while it lasts; port 0: a free one.

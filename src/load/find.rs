@@ -12,8 +12,10 @@ pub struct Search {
     /// Why no more than that are tried.
     why: Bound,
     most: u32,
-    /// The fewest that did not, and whether it was us.
-    above: Option<(u32, bool)>,
+    /// The fewest that did not, and because of whom.
+    above: Option<(u32, Bound)>,
+    /// To be tried again: once we were the limit of it, which may have been by chance.
+    again: Option<u32>,
 }
 
 /// What a run said of its number.
@@ -21,9 +23,9 @@ pub struct Search {
 pub enum Answer {
     /// Promises were kept.
     Held,
-    /// They were not, and we were not the limit.
-    Missed,
-    /// We were the limit: of the target it says nothing.
+    /// They were not, and because of whom.
+    Missed(Bound),
+    /// We were the limit: it is no answer.
     Limited,
 }
 
@@ -52,12 +54,13 @@ impl Bound {
 impl Search {
     /// Of one session to so many, which is all that were asked for or all that we can make.
     pub fn new(max: u32, why: Bound) -> Search {
-        Search { max, why, most: 0, above: None }
+        Search { max, why, most: 0, above: None, again: None }
     }
 
     /// What is to be tried next; `None`: that is all.
     pub fn next(&self) -> Option<u32> {
         match self.above {
+            _ if self.again.is_some() => self.again,
             None if self.most == self.max => None,
             None => Some(self.most.saturating_mul(2).max(FIRST).min(self.max)),
             Some((above, _)) if above - self.most <= (self.most / EXACT).max(1) => None,
@@ -67,9 +70,12 @@ impl Search {
 
     /// What a run of the number that was to be tried came to.
     pub fn take(&mut self, sessions: u32, answer: Answer) {
+        let again = self.again.take().is_some();
         match answer {
             Answer::Held => self.most = sessions,
-            Answer::Missed | Answer::Limited => self.above = Some((sessions, answer == Answer::Limited)),
+            Answer::Limited if !again => self.again = Some(sessions),
+            Answer::Limited => self.above = Some((sessions, Bound::Generator)),
+            Answer::Missed(by) => self.above = Some((sessions, by)),
         }
     }
 
@@ -80,11 +86,7 @@ impl Search {
 
     /// Why there are no more.
     pub fn bound(&self) -> Bound {
-        match self.above {
-            None => self.why,
-            Some((_, false)) => Bound::Target,
-            Some((_, true)) => Bound::Generator,
-        }
+        self.above.map_or(self.why, |(_, by)| by)
     }
 }
 
@@ -100,7 +102,7 @@ mod tests {
             assert!((1..=max).contains(&n) && tried.len() < 32, "{tried:?}");
             let answer = match n {
                 n if n > generator => Answer::Limited,
-                n if n > target => Answer::Missed,
+                n if n > target => Answer::Missed(Bound::Target),
                 _ => Answer::Held,
             };
             search.take(n, answer);
@@ -135,6 +137,14 @@ mod tests {
     fn our_own_limit_is_never_the_targets() {
         let (ours, _) = search(1000, u32::MAX, 50);
         assert_eq!((ours.most(), ours.bound()), (Some(50), Bound::Generator));
+        // Once may be by chance.
+        let (mut lucky, mut tried) = (Search::new(16, Bound::Asked), Vec::new());
+        for answer in [Answer::Limited, Answer::Held, Answer::Limited, Answer::Limited, Answer::Held] {
+            let n = lucky.next().expect("one more");
+            lucky.take(n, answer);
+            tried.push(n);
+        }
+        assert_eq!((tried, lucky.most(), lucky.next()), (vec![8, 8, 16, 16, 12], Some(12), Some(14)));
         // Where both are too many but fewer are too many for the target alone, it is the target's.
         let (theirs, _) = search(1000, 20, 50);
         assert_eq!((theirs.most(), theirs.bound()), (Some(20), Bound::Target));

@@ -20,6 +20,7 @@ use crate::net::tls::Tls;
 use crate::record::load;
 
 pub mod find;
+mod limit;
 mod link;
 pub mod media;
 pub mod metrics;
@@ -47,10 +48,6 @@ use watch::Watch;
 pub const DRAIN: Duration = Duration::from_secs(5);
 /// Descriptors for all that is no session.
 pub const SPARE_DESCRIPTORS: u64 = 64;
-/// Own lateness above which the numbers are ours.
-const MAX_LAG_US: u64 = 50_000;
-/// Per cent of the machine above which they are.
-const MAX_BUSY: f64 = 95.0;
 
 /// Why a run cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -414,8 +411,7 @@ impl Collector {
         if let Some(watch) = &mut self.watch {
             watch.second(&mut row);
         }
-        let late = row.latency.get("lag").is_some_and(|lag| lag.p99_us > MAX_LAG_US);
-        row.limited = late || row.machine_pct.is_some_and(|pct| pct > MAX_BUSY);
+        row.limited = limit::second(&self.rows, &row);
         if let Some(log) = &mut self.log {
             stats.log(log, row.start_ms as f64 / 1000.0);
         }
@@ -475,7 +471,7 @@ impl Collector {
             departures: total.departures(),
             bytes: load::Bytes { sent: counts.bytes_sent, received: counts.bytes_received },
             latency: total.latencies(),
-            generator: generator(&total, watch.as_ref(), &rows),
+            generator: limit::run(&total, watch.as_ref(), &rows),
             watched: watch.as_ref().and_then(Watch::watched),
             intervals: rows,
             slo: Vec::new(),
@@ -526,34 +522,6 @@ fn media_plan(media: &Media) -> Option<load::MediaFile> {
     })
 }
 
-fn generator(total: &Stats, watch: Option<&Watch>, rows: &[load::Interval]) -> load::Generator {
-    let lag = total.histogram(stats::Metric::Lag).map(|h| h.value_at_quantile(0.99));
-    let (cpu_pct, machine_pct) = watch.map_or((None, None), Watch::whole);
-    let mut reasons = Vec::new();
-    if let Some(lag) = lag.filter(|lag| *lag > MAX_LAG_US) {
-        reasons.push(format!("own lateness p99 is {} ms, above {} ms", lag / 1000, MAX_LAG_US / 1000));
-    }
-    if let Some(pct) = machine_pct.filter(|pct| *pct > MAX_BUSY) {
-        reasons.push(format!("the machine was {pct:.0} % busy, above {MAX_BUSY:.0} %"));
-    }
-    let limited = !reasons.is_empty();
-    reasons.extend(limited_seconds(rows));
-    load::Generator { lag_p99_us: lag, cpu_pct, machine_pct, limited, reasons }
-}
-
-/// In how many seconds we were the limit, and why at most; `None`: in none.
-fn limited_seconds(rows: &[load::Interval]) -> Option<String> {
-    let limited: Vec<_> = rows.iter().filter(|row| row.limited).collect();
-    let lag = limited.iter().filter_map(|row| Some(row.latency.get("lag")?.p99_us)).max();
-    let lag = lag.filter(|us| *us > MAX_LAG_US);
-    let busy =
-        limited.iter().filter_map(|row| row.machine_pct).reduce(f64::max).filter(|pct| *pct > MAX_BUSY);
-    let why = lag.map(|us| format!("own lateness p99 up to {} ms", us / 1000));
-    let why = why.into_iter().chain(busy.map(|pct| format!("the machine up to {pct:.0} % busy")));
-    let why = why.collect::<Vec<_>>().join(", ");
-    (!limited.is_empty()).then(|| format!("in {} of {} seconds: {why}", limited.len(), rows.len()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -568,26 +536,5 @@ mod tests {
         assert!(size() < 700, "{}", size());
         make_room(700);
         assert!(size() >= 700 + SPARE_DESCRIPTORS, "{}", size());
-    }
-
-    #[test]
-    fn seconds_in_which_we_were_the_limit_are_said_of_a_run_that_is_not_limited() {
-        let row = |limited, p99_us, busy| load::Interval {
-            limited,
-            machine_pct: busy,
-            latency: [("lag".to_owned(), load::Brief { p99_us, ..load::Brief::default() })].into(),
-            ..load::Interval::default()
-        };
-        let rows =
-            [row(false, 49_000, Some(99.0)), row(true, 130_000, Some(40.0)), row(true, 60_000, Some(98.0))];
-        let found = generator(&Stats::default(), None, &rows);
-        assert!(!found.limited);
-        assert_eq!(
-            found.reasons,
-            ["in 2 of 3 seconds: own lateness p99 up to 130 ms, the machine up to 98 % busy"]
-        );
-        let late = generator(&Stats::default(), None, &rows[..2]).reasons;
-        assert_eq!(late, ["in 1 of 2 seconds: own lateness p99 up to 130 ms"]);
-        assert!(generator(&Stats::default(), None, &rows[..1]).reasons.is_empty());
     }
 }

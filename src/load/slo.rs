@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::Found;
 use super::plan::Plan;
 use super::stats::{Count, Metric, Stats};
 use crate::record::load;
@@ -153,13 +154,25 @@ pub fn with_defaults(asked: &[Slo]) -> Vec<Slo> {
     all
 }
 
+/// What a run made of its promises. Where we were its limit none is kept or missed, unless that is allowed.
+pub fn judge(promises: &[Slo], plan: &Plan, found: &Found, allow_limited: bool) -> Vec<load::Slo> {
+    let limited = found.load.generator.limited && !allow_limited;
+    let judged = promises.iter().map(|slo| slo.judge(plan, &found.stats));
+    let ours = |slo: load::Slo| load::Slo {
+        held: slo.held && !limited,
+        limited: limited && !slo.unmeasurable,
+        ..slo
+    };
+    judged.map(ours).collect()
+}
+
 impl Slo {
     /// As it was given.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether a run of this plan kept it. Where there is no data it is not kept; that counts as missed unless nobody asked for it and the plan
+    /// Whether what was measured in a run of this plan kept it. Where there is no data it is not kept; that counts as missed unless nobody asked for it and the plan
     /// has nothing that it could be measured of.
     pub fn judge(&self, plan: &Plan, stats: &Stats) -> load::Slo {
         let (value, limit, unit) = match self.what {
@@ -174,7 +187,7 @@ impl Slo {
         });
         let of_frames = !matches!(self.what, What::Count(Count::Failed, _));
         let unmeasurable = value.is_none() && !self.asked && of_frames && !plan.measures_frames();
-        load::Slo { expr: self.text.clone(), held, value, unit: unit.into(), unmeasurable }
+        load::Slo { expr: self.text.clone(), held, value, unit: unit.into(), unmeasurable, limited: false }
     }
 }
 

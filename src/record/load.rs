@@ -74,9 +74,9 @@ pub struct FindStep {
     /// What was measured of the promise; absent where there was nothing to measure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<f64>,
-    /// We were the limit: it says nothing of the target.
+    /// We were the limit: it says nothing of the target, and is not held unless with `--allow-limited`.
     pub limited: bool,
-    /// Which promises were not kept.
+    /// Which promises were not kept, as far as that can be said.
     pub missed: Vec<String>,
 }
 
@@ -350,9 +350,9 @@ pub struct Generator {
     /// The whole machine over the run, of all cores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_pct: Option<f64>,
-    /// We were the limit of the run as a whole.
+    /// We were the limit, of the run as a whole or in some second of it.
     pub limited: bool,
-    /// Why; also of a run that was not limited as a whole, in how many seconds we were the limit.
+    /// Why, and in how many seconds.
     pub reasons: Vec<String>,
 }
 
@@ -374,7 +374,7 @@ pub struct Watched {
 pub struct Slo {
     /// As it was given.
     pub expr: String,
-    /// Whether it was kept.
+    /// Whether it was kept, and by the target: in a run that we were the limit of only with `--allow-limited`.
     pub held: bool,
     /// What was measured; absent where there was nothing to measure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -384,11 +384,14 @@ pub struct Slo {
     /// It holds by default, and the run had nothing that it could be measured of: it is neither kept nor missed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unmeasurable: bool,
+    /// We were the limit: whatever was measured, it is neither kept nor missed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub limited: bool,
 }
 
 impl Slo {
     /// Whether the run is to be blamed for it.
     pub fn missed(&self) -> bool {
-        !self.held && !self.unmeasurable
+        !self.held && !self.unmeasurable && !self.limited
     }
 }

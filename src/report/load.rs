@@ -252,22 +252,22 @@ fn generator(out: &mut String, load: &Load) {
         let rss = memory(w.rss_bytes);
         let _ = writeln!(out, "watched   process {}: {} of a core, {rss}", w.pid, percent(w.cpu_pct));
     }
-    let reasons = g.reasons.join("; ");
-    let _ = match (g.limited, reasons.is_empty()) {
-        (true, _) => writeln!(out, "generator-limited: {reasons}"),
-        (false, false) => {
-            writeln!(out, "generator-limited in part, which the figures above include: {reasons}")
-        }
-        (false, true) => Ok(()),
-    };
+    if g.limited {
+        let _ = writeln!(out, "generator-limited: {}", g.reasons.join("; "));
+    }
 }
 
 fn promise(out: &mut String, slo: &Slo) {
     let value = measured(slo.value, &slo.unit);
-    let _ = match (slo.held, slo.unmeasurable) {
-        (_, true) => writeln!(out, "no data   {}: nothing in this run could be measured for it", slo.expr),
-        (true, _) => writeln!(out, "held      {}: {value}", slo.expr),
-        (false, _) => writeln!(out, "MISSED    {}: {value}", slo.expr),
+    let _ = match slo {
+        Slo { unmeasurable: true, .. } => {
+            writeln!(out, "no data   {}: nothing in this run could be measured for it", slo.expr)
+        }
+        Slo { limited: true, .. } => {
+            writeln!(out, "no answer {}: {value}, but we were the limit (see generator-limited)", slo.expr)
+        }
+        Slo { held: true, .. } => writeln!(out, "held      {}: {value}", slo.expr),
+        Slo { held: false, .. } => writeln!(out, "MISSED    {}: {value}", slo.expr),
     };
 }
 
@@ -288,6 +288,7 @@ fn search(out: &mut String, find: &Find) {
         let what = match (step.held, step.limited) {
             (true, false) => "held".to_owned(),
             (true, true) => "held, but we were the limit".to_owned(),
+            (false, true) if step.missed.is_empty() => "no answer: we were the limit".to_owned(),
             (false, true) => format!("missed {}, but we were the limit", missed()),
             (false, false) => format!("MISSED {}", missed()),
         };
@@ -422,15 +423,20 @@ mod tests {
 
     #[test]
     fn a_search_says_whose_limit_it_found() {
-        let step = |sessions, held, limited| FindStep {
+        let step = |sessions, held, limited, missed: &[&str]| FindStep {
             sessions,
             held,
             limited,
             value: Some(1500.0),
-            missed: if held { Vec::new() } else { vec!["lost = 0".into()] },
+            missed: missed.iter().map(|s| (*s).to_owned()).collect(),
         };
-        let steps =
-            vec![step(8, true, false), step(16, false, false), step(12, true, true), step(10, false, true)];
+        let steps = vec![
+            step(8, true, false, &[]),
+            step(16, false, false, &["lost = 0"]),
+            step(12, true, true, &[]),
+            step(10, false, true, &["lost = 0"]),
+            step(9, false, true, &[]),
+        ];
         let text = |most, bound: Option<&str>| {
             let (slo, unit, of) = ("frame.p99 < 1s".into(), "us".into(), "players".into());
             let mut out = String::new();
@@ -446,6 +452,7 @@ mod tests {
             "       16 MISSED lost = 0 (1.50 ms)",
             "       12 held, but we were the limit (1.50 ms)",
             "       10 missed lost = 0, but we were the limit (1.50 ms)",
+            "        9 no answer: we were the limit (1.50 ms)",
             "most      8 players (at least: with more we were the limit, not the target)",
         ] {
             assert!(said.lines().any(|l| l == line), "{said}");
@@ -467,24 +474,32 @@ mod tests {
     }
 
     #[test]
-    fn seconds_that_we_limited_are_said() {
-        let text = |limited, reasons: &[&str]| {
+    fn a_limit_of_ours_is_said_with_the_reasons() {
+        let text = |reasons: &[&str]| {
             let mut load = Load::default();
-            (load.generator.limited, load.generator.reasons) =
-                (limited, reasons.iter().map(|s| (*s).to_owned()).collect());
+            load.generator.limited = !reasons.is_empty();
+            load.generator.reasons = reasons.iter().map(|s| (*s).to_owned()).collect();
             let mut out = String::new();
             generator(&mut out, &load);
             out
         };
-        assert!(
-            text(true, &["a", "in 1 of 3 seconds: b"])
-                .ends_with("generator-limited: a; in 1 of 3 seconds: b\n")
-        );
-        assert!(
-            text(false, &["in 1 of 3 seconds: b"])
-                .contains("in part, which the figures above include: in 1 of 3")
-        );
-        assert!(!text(false, &[]).contains("limited"));
+        let said = text(&["a", "in 1 of 3 seconds: b"]);
+        assert!(said.ends_with("\ngenerator-limited: a; in 1 of 3 seconds: b\n"), "{said}");
+        assert!(!text(&[]).contains("limited"));
+    }
+
+    #[test]
+    fn a_promise_is_kept_or_missed_or_there_is_no_answer() {
+        let text = |held, unmeasurable, limited| {
+            let (expr, unit) = ("frame.p99 < 1s".into(), "us".into());
+            let mut out = String::new();
+            promise(&mut out, &Slo { expr, held, value: Some(1500.0), unit, unmeasurable, limited });
+            out
+        };
+        assert_eq!(text(true, false, false), "held      frame.p99 < 1s: 1.50 ms\n");
+        assert_eq!(text(false, false, false), "MISSED    frame.p99 < 1s: 1.50 ms\n");
+        assert!(text(false, true, false).starts_with("no data   frame.p99 < 1s: nothing"));
+        assert!(text(false, false, true).starts_with("no answer frame.p99 < 1s: 1.50 ms, but we were"));
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]
     let ran = match &args.find {
         None => runs.once(plan.clone()).await.map(|found| {
             let promises = slo::with_defaults(&args.slo);
-            let slo = promises.iter().map(|slo| slo.judge(&plan, &found.stats)).collect();
+            let slo = slo::judge(&promises, &plan, &found, args.allow_limited);
             (Load { slo, ..found.load }, found.log)
         }),
         Some(slo) => runs.search(args, slo, plan).await,
@@ -215,8 +215,9 @@ impl<F: Future<Output = ()>> Runs<'_, F> {
             if !find.steps.is_empty() && time > args.max_time {
                 break;
             }
-            let Found { mut load, stats, log, .. } = self.once(plan.clone()).await?;
-            load.slo = promises.iter().map(|slo| slo.judge(&plan, &stats)).collect();
+            let found = self.once(plan.clone()).await?;
+            let slo = slo::judge(&promises, &plan, &found, args.allow_limited);
+            let (load, log) = (Load { slo, ..found.load }, found.log);
             if self.stopped {
                 best.get_or_insert((load, log));
                 break;
@@ -228,13 +229,13 @@ impl<F: Future<Output = ()>> Runs<'_, F> {
                 (step.held, step.limited) = (false, false);
                 step.missed.push("the target stays up".into());
             }
-            self.progress.say(&format!("{sessions} {of}: {}", if step.held { "held" } else { "not held" }));
-            let answer = match (step.held, step.limited && !args.allow_limited) {
-                (_, true) => Answer::Limited,
-                (true, false) => Answer::Held,
-                (false, false) if step.limited => Answer::Limited,
-                (false, false) => Answer::Missed,
+            let (answer, what) = match (step.held, step.limited) {
+                (true, _) => (Answer::Held, "held"),
+                (false, true) if step.missed.is_empty() => (Answer::Limited, "no answer: we were the limit"),
+                (false, true) => (Answer::Missed(Bound::Generator), "not held, but we were the limit"),
+                (false, false) => (Answer::Missed(Bound::Target), "not held"),
             };
+            self.progress.say(&format!("{sessions} {of}: {what}"));
             find.steps.push(step);
             search.take(sessions, answer);
             if answer == Answer::Held || search.most().is_none() {
@@ -273,7 +274,7 @@ fn step(sessions: u32, load: &Load) -> FindStep {
         load.slo.iter().filter(|slo| slo.missed()).map(|slo| slo.expr.clone()).collect();
     FindStep {
         sessions,
-        held: missed.is_empty(),
+        held: load.slo.iter().all(|slo| slo.held || slo.unmeasurable),
         value: load.slo.first().and_then(|slo| slo.value),
         limited: load.generator.limited,
         missed,
