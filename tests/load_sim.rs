@@ -120,16 +120,27 @@ fn stopped(plan: Plan, faults: &[&str], stop: Duration) -> (Found, Vec<Life>) {
 fn until(plan: Plan, faults: &[&str], stop: impl Future<Output = ()>) -> (Found, Vec<Life>) {
     let mut options = Options::default();
     faults.iter().for_each(|fault| options.add(fault.parse().expect("a fault")));
+    let lives = Arc::default();
+    let dial = || Watched { peer: Peer::new(options), began: Instant::now(), lives: Arc::clone(&lives) };
+    let (found, _) = against(plan, dial, stop);
+    let lives = lives.lock().unwrap().clone();
+    (found, lives)
+}
+
+/// The same over whatever is dialled; and how long it took.
+fn against<D: Dial + 'static>(
+    plan: Plan,
+    dial: impl FnOnce() -> D,
+    stop: impl Future<Output = ()>,
+) -> (Found, Duration) {
     let media = Media::new(plan.shape).expect("enough");
     let target: Target = "rtmp://simulated/live/s".parse().expect("a target");
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let lives = Arc::default();
-        let dial = Watched { peer: Peer::new(options), began: Instant::now(), lives: Arc::clone(&lives) };
-        let found = simulate(plan, media, &target, Arc::new(dial), stop, &mut |_, _| {}).await;
-        let lives = lives.lock().unwrap().clone();
-        (found, lives)
+        let began = Instant::now();
+        let found = simulate(plan, media, &target, Arc::new(dial()), stop, &mut |_, _| {}).await;
+        (found, began.elapsed())
     })
 }
 
@@ -291,6 +302,65 @@ fn a_target_that_says_nothing_costs_a_bounded_time() {
     assert_eq!((handshake.count, found.load.sessions.started), (2, 0));
     for (opened, closed) in &lives {
         assert_eq!(closed.expect("closed") - *opened, SECOND * 10);
+    }
+}
+
+#[test]
+fn the_end_of_the_run_cuts_off_who_is_on_the_way() {
+    for (faults, phase, cut_off) in [
+        (&["silent"][..], "handshake", &[0, 1][..]),
+        (&["no-connect-result"], "connect", &[0, 1]),
+        (&["publish-unanswered"], "publish", &[0, 1]),
+    ] {
+        for (seconds, failed) in [(1, None), (3, Some(2))] {
+            let (found, lives) = run(plan(2, &[(0, 0), (seconds, 0)]), faults);
+            let sessions = &found.load.sessions;
+            let unfinished = sessions.unfinished_by_phase.get(phase).copied();
+            assert_eq!(unfinished, failed.map_or(Some(2), |_| None), "{phase}: {sessions:?}");
+            assert_eq!(sessions.failed_by_phase.get(phase).map(|of| of.count), failed, "{sessions:?}");
+            for i in cut_off {
+                assert!(lives[*i].1.expect("closed") < SECOND * seconds + SECOND / 100, "{phase}: {lives:?}");
+            }
+        }
+    }
+    // Connections that never open: players of a stream that is there.
+    let dial = || Deaf(Peer::new(Options::default()), Mutex::new(0));
+    let (found, took) = against(plan(1, &[(0, 4), (3, 4)]), dial, std::future::pending());
+    let sessions = &found.load.sessions;
+    assert_eq!((sessions.attempted, sessions.started, sessions.ended), (5, 3, 3), "{sessions:?}");
+    let tcp = &sessions.failed_by_phase["tcp"];
+    assert!(tcp.count == 2 && tcp.sample.starts_with("nothing within 3.00"), "{tcp:?}");
+    assert!(took < SECOND * 3 + SECOND / 10, "{took:?}");
+}
+
+/// Every other connection behind the first never opens.
+struct Deaf(Peer, Mutex<usize>);
+
+impl Dial for Deaf {
+    fn dial(&self) -> Dialing<'_> {
+        let mut number = self.1.lock().unwrap();
+        *number += 1;
+        if number.is_multiple_of(2) { Box::pin(std::future::pending()) } else { self.0.dial() }
+    }
+}
+
+#[test]
+fn players_of_others_streams_end_on_time_whether_or_not_anything_came() {
+    let foreign =
+        |players, time| Plan { play: Some("theirs".into()), ..plan(0, &[(0, players), (time, players)]) };
+    // Nobody publishes it. What is too short to say is in no percentage, and of nothing but that there is no data.
+    let (found, lives) = run(foreign(3, 1), &[]);
+    let sessions = &found.load.sessions;
+    assert_eq!((sessions.started, sessions.ended, sessions.unfinished_by_phase["first_frame"]), (3, 0, 3));
+    let slo = "failed = 0".parse::<Slo>().expect("a promise").judge(&foreign(3, 1), &found.stats);
+    assert!(slo.missed() && slo.value.is_none(), "{slo:?}");
+    assert!(lives.iter().all(|life| life.1.expect("closed") < SECOND * 11 / 10), "{lives:?}");
+    for time in [4, 20] {
+        let (found, lives) = run(foreign(3, time), &[]);
+        let sessions = &found.load.sessions;
+        assert_eq!((sessions.failed_by_phase["first_frame"].count, sessions.ended), (3, 0), "{sessions:?}");
+        let end = SECOND * time.min(10) + SECOND / 10;
+        assert!(lives.iter().all(|life| life.1.expect("closed") < end), "{lives:?}");
     }
 }
 
@@ -507,17 +577,10 @@ impl AsyncWrite for Halved {
 #[test]
 fn what_a_target_leaves_half_said_is_bounded_for_all_sessions_together() {
     let plan = Plan { held_bytes: 8 << 20, rate: 1, ..plan(20, &[(0, 0), (1, 0)]) };
-    let media = Media::new(plan.shape).expect("enough");
-    let target: Target = "rtmp://simulated/live/s".parse().expect("a target");
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let (found, lives) = runtime.block_on(async {
-        let lives = Arc::default();
-        let dial = Half(3_000_000, Arc::clone(&lives), Instant::now());
-        let found = simulate(plan, media, &target, Arc::new(dial), sleep(SECOND * 60), &mut |_, _| {}).await;
-        let lives = lives.lock().unwrap().clone();
-        (found, lives)
-    });
+    let lives = Arc::default();
+    let dial = || Half(3_000_000, Arc::clone(&lives), Instant::now());
+    let (found, _) = against(plan, dial, std::future::pending());
+    let lives = lives.lock().unwrap().clone();
     let failed = &found.load.sessions.failed_by_phase["connect"];
     assert!(
         failed.count == 20 && failed.sample.contains("the 8 MiB that all sessions may hold"),

@@ -421,7 +421,9 @@ impl Collector {
     }
 
     fn end(self, run: &Run, planned: u64, interrupted: bool) -> Found {
-        let Collector { watch, total, slow, rows, shards, log, .. } = self;
+        let Collector { watch, mut total, slow, mut rows, shards, log, .. } = self;
+        let failed = total.settle();
+        rows.last_mut().into_iter().for_each(|row| row.failed += failed);
         let counts = total.counts;
         let plan = &run.plan;
         let millis = |d: Duration| d.as_millis() as u64;
@@ -452,6 +454,7 @@ impl Collector {
                 started: counts.started,
                 ended: counts.ended + slow.counts.ended,
                 failed_by_phase: total.failed_by_phase(),
+                unfinished_by_phase: total.unfinished_by_phase(),
             },
             frames: frames(&total),
             slow: plan.slow.map(|asked| load::SlowPlayers {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use base64::Engine;
 use hdrhistogram::Histogram;
@@ -74,6 +75,25 @@ named! {
         Corrupt = "corrupt", "Frames.";
     }
 }
+
+impl Phase {
+    /// What tells how long it takes.
+    const fn metric(self) -> Metric {
+        match self {
+            Phase::Tcp => Metric::Tcp,
+            Phase::Tls => Metric::Tls,
+            Phase::Handshake => Metric::Handshake,
+            Phase::Connect => Metric::Connect,
+            Phase::CreateStream => Metric::CreateStream,
+            Phase::Publish => Metric::PublishStart,
+            Phase::Play => Metric::PlayStart,
+            Phase::FirstFrame | Phase::Media => Metric::FirstFrame,
+        }
+    }
+}
+
+/// Who waited for less when the run ended may have been about to be served, in microseconds.
+const PATIENCE_US: u64 = 2_000_000;
 
 /// Plain counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -148,6 +168,8 @@ pub struct Stats {
     pub counts: Counts,
     histograms: [Option<Box<Histogram<u64>>>; Metric::ALL.len()],
     failed: BTreeMap<Phase, load::Failed>,
+    /// How long those waited, in microseconds, that the end of the run cut off in a phase.
+    cut_off: BTreeMap<Phase, Vec<u64>>,
     departures: BTreeMap<&'static str, load::Departure>,
 }
 
@@ -172,6 +194,33 @@ impl Stats {
     pub fn fail(&mut self, phase: Phase, why: String) {
         let failed = self.failed.entry(phase).or_insert_with(|| load::Failed { count: 0, sample: why });
         failed.count += 1;
+    }
+
+    /// A session waited for so many nanoseconds in a phase when the run ended.
+    pub fn cut_off(&mut self, phase: Phase, waited_ns: u64) {
+        self.cut_off.entry(phase).or_default().push(waited_ns / 1000);
+    }
+
+    /// At the end of the run: who was cut off failed nevertheless where others show that the target does not answer, which is told by how long they
+    /// had to wait. How many did.
+    pub fn settle(&mut self) -> u64 {
+        let before = self.failed();
+        for (phase, waited) in std::mem::take(&mut self.cut_off) {
+            let served = self.histogram(phase.metric()).map(|h| h.max());
+            let patience = match served {
+                // Nobody knows when a stream that is not ours has its next key frame.
+                Some(_) if phase == Phase::FirstFrame => u64::MAX,
+                _ => PATIENCE_US.max(served.unwrap_or(0).saturating_mul(2)),
+            };
+            let (late, early): (Vec<u64>, Vec<u64>) = waited.into_iter().partition(|us| *us >= patience);
+            for us in late {
+                self.fail(phase, nothing_until_the_end(us, served));
+            }
+            if !early.is_empty() {
+                self.cut_off.insert(phase, early);
+            }
+        }
+        self.failed() - before
     }
 
     /// Counts a departure from the specification.
@@ -204,6 +253,9 @@ impl Stats {
             }
             own.count += failed.count;
         }
+        for (phase, waited) in &other.cut_off {
+            self.cut_off.entry(*phase).or_default().extend(waited);
+        }
         for (name, departure) in &other.departures {
             let own = self
                 .departures
@@ -228,6 +280,11 @@ impl Stats {
         self.failed.iter().map(|(phase, failed)| (phase.name().to_owned(), failed.clone())).collect()
     }
 
+    /// Sessions that the end of the run cut off, by phase, for the record.
+    pub fn unfinished_by_phase(&self) -> BTreeMap<String, u64> {
+        self.cut_off.iter().map(|(phase, waited)| (phase.name().to_owned(), waited.len() as u64)).collect()
+    }
+
     /// By name, for the record.
     pub fn departures(&self) -> BTreeMap<String, load::Departure> {
         self.departures.iter().map(|(name, departure)| ((*name).to_owned(), departure.clone())).collect()
@@ -244,10 +301,15 @@ impl Stats {
         })
     }
 
+    fn unfinished(&self) -> u64 {
+        self.cut_off.values().map(|waited| waited.len() as u64).sum()
+    }
+
     /// What its percentages are of.
     pub fn out_of(&self, count: Count) -> u64 {
         match count {
-            Count::Failed => self.counts.attempted,
+            // Of those whose end is known.
+            Count::Failed => self.counts.attempted.saturating_sub(self.unfinished()),
             Count::Lost => self.counts.expected,
             Count::Duplicated | Count::Reordered | Count::Corrupt => {
                 self.counts.received - self.counts.foreign
@@ -291,6 +353,16 @@ impl Stats {
     }
 }
 
+fn nothing_until_the_end(us: u64, served: Option<u64>) -> String {
+    let waited = Duration::from_millis(us / 1000);
+    match served.map(Duration::from_micros) {
+        Some(slowest) => format!(
+            "nothing within {waited:?} until the end of the run, and nobody who was served waited longer than {slowest:?}"
+        ),
+        None => format!("nothing within {waited:?} until the end of the run, and nobody was served"),
+    }
+}
+
 /// One microsecond to an hour, three digits.
 fn histogram() -> Option<Histogram<u64>> {
     Histogram::new_with_bounds(1, 3_600_000_000, 3).ok()
@@ -326,6 +398,35 @@ pub const LOG_HEAD: &str = "#[Histogram log format version 1.3]\n#[Values are in
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_was_cut_off_failed_only_where_the_others_show_it() {
+        let settled = |phase: Phase, served_ms: &[u64], waited_ms: &[u64]| {
+            let (mut stats, mut second) = (Stats::default(), Stats::default());
+            served_ms.iter().for_each(|ms| stats.record_us(phase.metric(), ms * 1000));
+            waited_ms.iter().for_each(|ms| second.cut_off(phase, ms * 1_000_000));
+            stats.counts.attempted = (served_ms.len() + waited_ms.len()) as u64;
+            stats.add(&second);
+            let failed = stats.settle();
+            assert_eq!(failed, stats.failed());
+            let unfinished = stats.unfinished_by_phase().get(phase.name()).copied();
+            (failed, unfinished.unwrap_or(0), stats.count(Count::Failed))
+        };
+        // Nobody, or everybody sooner: two seconds are enough. Somebody later: twice as long.
+        assert_eq!(settled(Phase::Connect, &[], &[1999, 2000]), (1, 1, Some(1)));
+        assert_eq!(settled(Phase::Connect, &[3], &[1999, 2001]), (1, 1, Some(1)));
+        assert_eq!(settled(Phase::Connect, &[3, 2000], &[3990, 4010]), (1, 1, Some(1)));
+        // Nothing is known of anybody.
+        assert_eq!(settled(Phase::Tcp, &[], &[1]), (0, 1, None));
+        // A stream of others may be between two key frames, if there is one.
+        assert_eq!(settled(Phase::FirstFrame, &[3], &[9000]), (0, 1, Some(0)));
+        assert_eq!(settled(Phase::FirstFrame, &[], &[9000]), (1, 0, Some(1)));
+        let said = nothing_until_the_end(3_200_000, Some(20_000));
+        assert!(
+            said.starts_with("nothing within 3.2s until") && said.ends_with("longer than 20ms"),
+            "{said}"
+        );
+    }
 
     #[test]
     fn sums_lose_nothing() {

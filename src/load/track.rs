@@ -19,6 +19,8 @@ pub enum Owed {
     Maybe,
     /// It had to.
     Frames,
+    /// The stream is not ours.
+    Unknown,
 }
 
 /// The frames of one player.
@@ -191,15 +193,11 @@ impl Receiver {
         })
     }
 
-    /// What a player whose play was confirmed at `since` and that got nothing had to get of what was planned before `until`. Of streams that are not
-    /// ours nobody falls silent.
+    /// What a player whose play was confirmed at `since` and that got nothing had to get of what was planned before `until`.
     pub fn owed(&self, run: &Run, since: u64, until: u64) -> Owed {
-        let planned = |from| match self.publisher {
-            Some(publisher) => {
-                Kind::ALL.iter().any(|&kind| planned_between(run, publisher, kind, from, until) > 0)
-            }
-            None => since < until,
-        };
+        let Some(publisher) = self.publisher else { return Owed::Unknown };
+        let planned =
+            |from| Kind::ALL.iter().any(|&kind| planned_between(run, publisher, kind, from, until) > 0);
         match (planned(since), planned(since + patience_ns(run))) {
             (_, true) => Owed::Frames,
             (true, false) => Owed::Maybe,

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout_at};
 
 use super::link::{Link, Wishes};
 use super::media::Kind;
@@ -60,27 +60,27 @@ pub async fn work(shard: Rc<Shard>, job: Job) {
     }
 }
 
-/// Opens the connection; `None` when there is nothing to play or the attempt failed.
+/// Opens the connection; `None` when there is nothing to play, the attempt failed or the run is over.
 async fn open(shard: &Rc<Shard>, job: Job) -> Option<Box<Worker>> {
     let run = &shard.run;
     let (publisher, name) = stream_of(run, job.role).await?;
     shard.stats.borrow_mut().counts.attempted += 1;
-    let why = match connect(shard, job).await {
-        Ok((link, since)) => return Some(Box::new(Worker::new(shard, job, publisher, name, link, since))),
-        Err(why) => why,
-    };
-    shard.stats.borrow_mut().fail(why.0, why.1);
+    match connect(shard, job).await {
+        Ok(Some((link, since))) => {
+            return Some(Box::new(Worker::new(shard, job, publisher, name, link, since)));
+        }
+        Ok(None) => {}
+        Err((phase, why)) => shard.stats.borrow_mut().fail(phase, why),
+    }
     if let Role::Publisher(number) = job.role {
         run.slots[number as usize].ended_ns.store(run.clock.now(), Ordering::Release);
     }
     None
 }
 
-/// TCP and, where it is to be, TLS; and when that was done.
-async fn connect(shard: &Rc<Shard>, job: Job) -> Result<(Link, u64), Failure> {
+/// TCP and, where it is to be, TLS; and when that was done. `None`: the run was over before.
+async fn connect(shard: &Rc<Shard>, job: Job) -> Result<Option<(Link, u64)>, Failure> {
     let run = &shard.run;
-    let patience = Duration::from_nanos(PHASE_NS / 2);
-    let late = |_| io::Error::other(format!("nothing within {patience:?}"));
     let passed = |metric, since| {
         let now = run.clock.now();
         shard.stats.borrow_mut().record_ns(metric, since, now);
@@ -93,15 +93,39 @@ async fn connect(shard: &Rc<Shard>, job: Job) -> Result<(Link, u64), Failure> {
         stamps: matches!(job.role, Role::Player(_)) && run.plan.tick.is_none() && !slow,
         room: slow.then_some(SLOW_ROOM),
     };
-    let opened = timeout(patience, run.way.open(wishes)).await.map_err(late).flatten();
-    let link = opened.map_err(|e| (Phase::Tcp, e.to_string()))?;
+    let Some(link) = in_time(shard, Phase::Tcp, began, run.way.open(wishes)).await? else { return Ok(None) };
     let open = passed(Metric::Tcp, began);
     if !run.way.is_secure() {
-        return Ok((link, open));
+        return Ok(Some((link, open)));
     }
-    let secured = timeout(patience, run.way.secure(link)).await.map_err(late).flatten();
-    let link = secured.map_err(|e| (Phase::Tls, e.to_string()))?;
-    Ok((link, passed(Metric::Tls, open)))
+    let link = in_time(shard, Phase::Tls, open, run.way.secure(link)).await?;
+    Ok(link.map(|link| (link, passed(Metric::Tls, open))))
+}
+
+/// What a phase that began at `since` came to; `None` when the run was over before, which is accounted for.
+async fn in_time(
+    shard: &Shard,
+    phase: Phase,
+    since: u64,
+    opening: impl Future<Output = io::Result<Link>>,
+) -> Result<Option<Link>, Failure> {
+    let (run, end) = (&shard.run, since + PHASE_NS / 2);
+    let mut opening = std::pin::pin!(opening);
+    loop {
+        let now = run.clock.now();
+        if now >= end {
+            return Err((phase, format!("nothing within {:?}", Duration::from_nanos(end - since))));
+        }
+        if now >= run.silence() {
+            shard.stats.borrow_mut().cut_off(phase, now - since);
+            return Ok(None);
+        }
+        // The run's end may come nearer.
+        let look = end.min(run.silence()).min(now + LOOK_NS);
+        if let Ok(opened) = timeout_at(run.clock.instant(look), &mut opening).await {
+            return opened.map(Some).map_err(|e| (phase, e.to_string()));
+        }
+    }
 }
 
 /// What it publishes or plays: players are spread over the streams that are there. `None` when there will be none.
@@ -329,7 +353,7 @@ impl Worker {
     fn wake(&self, now: u64) -> u64 {
         let next_read = self.next_read.unwrap_or(u64::MAX);
         if !self.up {
-            return self.limit();
+            return (self.since + PHASE_NS).min(self.run().silence());
         }
         let until = self.until();
         let end = if now < until { until } else { now + LOOK_NS };
@@ -385,10 +409,11 @@ impl Worker {
         self.hold()
     }
 
-    /// Whether it is through; an error when its time is up.
+    /// Whether it is through, or cut off by the end of the run; an error when its time is up.
     fn finished(&self, now: u64) -> Result<bool, Failure> {
         if !self.up {
-            return if now < self.limit() { Ok(false) } else { self.nothing_came(now) };
+            let late = now >= self.since + PHASE_NS;
+            return if late { self.nothing_came(now) } else { Ok(now >= self.run().silence()) };
         }
         let until = self.until();
         if self.blocked && now > self.moved + STUCK_NS {
@@ -425,7 +450,8 @@ impl Worker {
             Owed::Frames if late => self.nothing_came(now),
             Owed::Frames => Ok(false),
             Owed::Maybe => Ok(now >= until + STRAGGLERS_NS),
-            Owed::Nothing => Ok(now >= until),
+            Owed::Unknown if now >= self.limit() => self.nothing_came(now),
+            Owed::Nothing | Owed::Unknown => Ok(now >= until),
         }
     }
 
@@ -433,7 +459,7 @@ impl Worker {
         self.fail(format!("nothing within {:?}", Duration::from_millis((now - self.since) / 1_000_000)))
     }
 
-    /// When what the phase is about must have come.
+    /// When the first frame must have come.
     fn limit(&self) -> u64 {
         (self.since + PHASE_NS).min(self.run().end())
     }
@@ -643,7 +669,10 @@ impl Worker {
             let until = if result.is_ok() { until } else { now };
             self.shard.run.slots[number as usize].ended_ns.store(until, Ordering::Release);
         }
+        // Of a stream that is not ours a frame may yet have come, or there may be none.
+        let waits = self.phase == Phase::FirstFrame && self.publisher.is_none() && !slow;
         match result {
+            Ok(()) if !self.up || waits => stats.cut_off(self.phase, now - self.since),
             Ok(()) => stats.counts.ended += 1,
             Err((phase, why)) => stats.fail(phase, why),
         }

@@ -185,6 +185,10 @@ pub struct Sessions {
     pub ended: u64,
     /// By the phase they failed in.
     pub failed_by_phase: BTreeMap<String, Failed>,
+    /// By the phase in which the end of the run cut them off, too early to say what would have come of them: `first_frame` of players of a stream that
+    /// is not ours, which are among `started`, and all else of those that are not. They are in no percentage.
+    #[serde(default)]
+    pub unfinished_by_phase: BTreeMap<String, u64>,
 }
 
 /// Sessions that failed in one phase.

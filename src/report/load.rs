@@ -110,6 +110,12 @@ fn sessions(out: &mut String, load: &Load) {
     for (phase, failed) in &s.failed_by_phase {
         let _ = writeln!(out, "          {} in {phase}, for example: {}", failed.count, failed.sample);
     }
+    for (phase, unfinished) in &s.unfinished_by_phase {
+        let _ = writeln!(
+            out,
+            "          {unfinished} unfinished: in {phase} when the run was over, too early to say"
+        );
+    }
 }
 
 /// What is counted apart.
