@@ -4,6 +4,7 @@ pub mod answer;
 mod compare;
 mod ears;
 mod line;
+mod order;
 pub mod pace;
 mod perform;
 pub mod recording;
@@ -23,6 +24,7 @@ use super::secrets::{Place, Secrets};
 use crate::net::conn::Dial;
 use crate::record::replay::{LeftOut, Session};
 use line::Limit;
+use order::Turn;
 use pace::{LONGEST_PAUSE, Pace};
 use perform::Stage;
 use recording::{Collector, Kind, MAX_KEPT, Recording, base};
@@ -128,17 +130,6 @@ pub fn record_within(path: &Path, only: Option<String>, most: usize) -> Result<R
     Ok(Recorded { sessions, left_out, untimed: found.format == "raw", damage: found.damage })
 }
 
-/// How far a session is, for those that begin later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Its answers are not there yet.
-    Begun,
-    /// It publishes, plays, or has said all.
-    Started,
-    /// It is over.
-    Ended,
-}
-
 /// Sends all recordings, each `copies` times, and tells what became of them; ends at the latest when `max_time` is up, or soon after
 /// `interrupt` becomes true.
 pub async fn run(
@@ -158,15 +149,15 @@ pub async fn run(
             limit: limit.clone(),
             copy,
         });
-        let phases: Vec<_> = recordings.iter().map(|_| watch::channel(Phase::Begun)).collect();
-        let all: Arc<Vec<_>> = Arc::new(phases.iter().map(|(_, phase)| phase.clone()).collect());
-        for (at, (phase, _)) in phases.into_iter().enumerate() {
-            let (stage, recordings, all) = (stage.clone(), recordings.clone(), all.clone());
+        let turns = Turn::each(recordings.iter().map(|r| r.span.0));
+        for (at, mut turn) in turns.into_iter().enumerate() {
+            let (stage, recordings) = (stage.clone(), recordings.clone());
             tasks.spawn(async move {
                 let recording = &recordings[at];
                 let session = async {
-                    turn_of(at, &recordings, &all, stage.settings.pace).await;
-                    stage.perform(recording, &phase).await
+                    tokio::time::sleep_until(begins_at(&recordings[..=at], stage.settings.pace)).await;
+                    turn.come().await;
+                    stage.perform(recording, &mut turn).await
                 };
                 // A session that runs ends by itself when it must; one that waits does not.
                 let session = tokio::select! {
@@ -174,7 +165,6 @@ pub async fn run(
                     session = session => session,
                     end = stage.limit.over(GRACE) => Session { end, ..stage.blank(recording) },
                 };
-                phase.send_replace(Phase::Ended);
                 (copy, at, session)
             });
         }
@@ -187,17 +177,10 @@ pub async fn run(
     done.into_iter().map(|(_, _, session)| session).collect()
 }
 
-/// Returns when a session is to begin: those that were over before it began are over, those that began before it have got their answers,
-/// and at the recording's pace its time has come.
-async fn turn_of(at: usize, all: &[Recording], phases: &[watch::Receiver<Phase>], pace: Pace) {
-    let begun = Instant::now();
-    let gaps = all[..=at].windows(2).map(|two| two[1].span.0.since(two[0].span.0).min(LONGEST_PAUSE));
-    tokio::time::sleep_until(begun + pace.pauses(gaps)).await;
-    for (earlier, phase) in all[..at].iter().zip(phases) {
-        let needed = if earlier.span.1 <= all[at].span.0 { Phase::Ended } else { Phase::Started };
-        // One that is gone has ended.
-        let _ = phase.clone().wait_for(|phase| *phase >= needed).await;
-    }
+/// When the last of these is to begin at this pace, if the first does now.
+fn begins_at(sessions: &[Recording], pace: Pace) -> Instant {
+    let gaps = sessions.windows(2).map(|two| two[1].span.0.since(two[0].span.0).min(LONGEST_PAUSE));
+    Instant::now() + pace.pauses(gaps)
 }
 
 /// What streams are called at the target.

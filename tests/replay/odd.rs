@@ -43,6 +43,8 @@ pub enum Ways {
     StopsReading,
     /// Sends [`SLOWLY`] between two frames, five of them, to who plays.
     PlaysSlowly,
+    /// Answers play after [`SLOWLY`]; the answer stands among what it got.
+    AnswersPlayLate,
     /// Asks for acknowledgements and a ping's answer.
     Asks,
     /// Sets a bandwidth of [`NARROW`] bytes.
@@ -132,8 +134,19 @@ impl Odd {
                 Ok(_) => return,
                 Err(_) => {
                     frames = frames.map(|n| n + 1);
-                    let video = Message::Video(vec![0x17, 1, 0, 0, 0].into());
-                    session.send(&video, Fields { msid: Some(7), ..Fields::default() });
+                    let mut late = Message::Video(vec![0x17, 1, 0, 0, 0].into());
+                    if self.ways == Ways::AnswersPlayLate {
+                        (late, frames) = (
+                            Message::command(
+                                "onStatus",
+                                0.0,
+                                vec![Value::Null, status("NetStream.Play.Start")],
+                            ),
+                            None,
+                        );
+                        self.note(&late);
+                    }
+                    session.send(&late, Fields { msid: Some(7), ..Fields::default() });
                     if io.write_all(&session.output()).await.is_err() {
                         return;
                     }
@@ -158,7 +171,9 @@ impl Odd {
                     }
                     let played = (command.name.to_string(), frames.unwrap_or(0));
                     self.played.lock().expect("not poisoned").push(played);
-                    if command.name == "play" && self.ways == Ways::PlaysSlowly {
+                    if command.name == "play"
+                        && matches!(self.ways, Ways::PlaysSlowly | Ways::AnswersPlayLate)
+                    {
                         frames = Some(0);
                     }
                     self.answer(&mut session, header.msid, &command, &mut streams);
@@ -169,6 +184,20 @@ impl Odd {
                 return;
             }
         }
+    }
+
+    /// Puts down what is said as if it were heard.
+    fn note(&self, message: &Message) {
+        let mut payload = Vec::new();
+        message.encode(&mut payload);
+        let header = MessageHeader {
+            csid: 3,
+            timestamp: 0,
+            len: payload.len() as u32,
+            type_id: message.type_id(),
+            msid: 7,
+        };
+        self.got.lock().expect("not poisoned").push((header, payload.into()));
     }
 
     /// Whether to go on behind connect.

@@ -1,10 +1,12 @@
 //! A recording made here: a client that does what the shipped ones do not.
 
+use std::ops::Range;
+
 use rtmp_bench::wire::amf0::Value;
 use rtmp_bench::wire::chunk::{ChunkWriter, MessageHeader};
 use rtmp_bench::wire::message::{Message, UserControl, type_id};
 
-use crate::capture_gen::{ACK, Packet, SYN, pcap};
+use crate::capture_gen::{ACK, Packet, SYN, pcap, pcap_frames};
 
 /// Both sides of a connection as packets, one a message, a millisecond apart.
 pub struct Conversation {
@@ -97,6 +99,11 @@ impl Conversation {
         }
     }
 
+    /// How many packets it has so far.
+    pub fn len(&self) -> usize {
+        self.packets.len()
+    }
+
     /// As a capture, without the packets of these places from the end.
     pub fn without(mut self, from_end: usize) -> Vec<u8> {
         let at = self.packets.len() - 1 - from_end;
@@ -113,6 +120,21 @@ impl Conversation {
     pub fn client_bytes(&self) -> Vec<u8> {
         self.packets.iter().filter(|p| p.side == CLIENT).flat_map(|p| p.payload.clone()).collect()
     }
+}
+
+/// A capture of several conversations: of each the packets of these places, one part behind the other. The number is that of its client.
+pub fn interleaved(parts: &[(u16, &Conversation, Range<usize>)]) -> Vec<u8> {
+    let packet = |client: &u16, packet: &Packet| {
+        let mut ip = packet.ipv4();
+        let at = if packet.side == CLIENT { 20 } else { 22 };
+        ip[at..at + 2].copy_from_slice(&(40_000 + client).to_be_bytes());
+        ip
+    };
+    let of_part = |(client, c, range): &(u16, &Conversation, Range<usize>)| -> Vec<Vec<u8>> {
+        c.packets[range.clone()].iter().map(|p| packet(client, p)).collect()
+    };
+    let frames: Vec<_> = parts.iter().flat_map(of_part).collect();
+    pcap_frames(101, frames.iter().map(|f| (&f[..], f.len())))
 }
 
 /// An information object.

@@ -15,11 +15,12 @@ use rtmp_bench::record::replay::{End, Session};
 use rtmp_bench::wire::amf0::Value;
 use rtmp_bench::wire::amf3;
 use rtmp_bench::wire::message::{Command, Encoding, Message, UserControl};
+use rtmp_bench::wire::time::Time;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::odd::{NARROW, Odd, Ways};
-use crate::recorded::{Conversation, status};
+use crate::recorded::{Conversation, interleaved, status};
 use crate::{captures, shipped};
 
 fn settings() -> Settings {
@@ -350,7 +351,10 @@ fn a_player_is_played_to() {
     let begun = both.sessions[0].span.0 + Duration::from_millis(1);
     both.sessions[0].span.1 = begun + Duration::from_secs(9);
     (publish.span, publish.names) = ((begun, begun + Duration::from_secs(9)), vec!["base.flv".into()]);
+    let late = begun.since(publish.steps[0].time);
+    let early = publish.steps[0].time.since(begun);
     for step in &mut publish.steps {
+        step.time = Time::ZERO + (step.time + late).since(Time::ZERO + early);
         if let Act::Call(command, _) = &mut step.act
             && let Some(Value::String(name)) = command.args.get_mut(1)
             && name == "cam1"
@@ -510,6 +514,82 @@ fn a_players_later_commands_wait_for_the_media_that_stood_before_them() {
     // A target that sends less is not waited for without end.
     let (sessions, took) = replay(of_bytes(&c.pcap()), &settings(), Odd::new(Ways::Sevens));
     assert!(took < Duration::from_secs(20), "{took:?}, {sessions:?}");
+}
+
+/// A client with one stream that does this on it.
+fn on_a_stream(command: &str, code: &str) -> Conversation {
+    let mut c = Conversation::connected();
+    c.client(0, 0, &Message::command("createStream", 2.0, vec![Value::Null]));
+    c.server(0, &Message::command("_result", 2.0, vec![Value::Null, Value::Number(1.0)]));
+    c.client(1, 0, &Message::command(command, 3.0, vec![Value::Null, "cam".into()]));
+    c.server(1, &Message::command("onStatus", 0.0, vec![Value::Null, status(code)]));
+    c
+}
+
+/// A publisher of three times three frames. Between the first two a player comes, whom the next three are sent, and who leaves without a word;
+/// when all is published another one comes and is refused.
+fn publisher_and_players() -> Vec<u8> {
+    let video = |n: u8| Message::Video(vec![0x17, 1, 0, 0, 0, n].into());
+    let mut publisher = on_a_stream("publish", "NetStream.Publish.Start");
+    let mut ends = vec![];
+    for third in 0..3 {
+        (0..3).for_each(|n| publisher.client(1, third * 120 + u32::from(n) * 40, &video(n)));
+        ends.push(publisher.len());
+    }
+    publisher.client(1, 0, &Message::command("closeStream", 0.0, vec![Value::Null]));
+    let closed = publisher.len();
+    publisher.client(0, 0, &Message::command("note", 0.0, vec![Value::Null]));
+    let mut player = on_a_stream("play", "NetStream.Play.Start");
+    let asked = player.len();
+    (0..3).for_each(|n| player.server(1, &video(n)));
+    let late = on_a_stream("play", "NetStream.Play.StreamNotFound");
+    interleaved(&[
+        (0, &publisher, 0..ends[0]),
+        (1, &player, 0..asked),
+        (0, &publisher, ends[0]..ends[1]),
+        (1, &player, asked..player.len()),
+        (0, &publisher, ends[1]..closed),
+        (2, &late, 0..late.len()),
+        (0, &publisher, closed..publisher.len()),
+    ])
+}
+
+#[test]
+fn sessions_keep_their_order() {
+    let paces = [Pace::Asap, Pace::Media, Pace::Capture(1.0), Pace::Capture(1000.0)];
+    let commands = ["publish", "play", "closeStream", "note", "onStatus"];
+    // Players are answered at once, after a while, and not at all.
+    let ways = [(Ways::PlaysSlowly, ""), (Ways::AnswersPlayLate, " onStatus"), (Ways::Sevens, "")];
+    for (pace, (ways, answer)) in paces.into_iter().flat_map(|p| ways.map(|w| (p, w))) {
+        let odd = Odd::new(ways);
+        let settings = Settings { pace, ..settings() };
+        let (sessions, took) = replay(of_bytes(&publisher_and_players()), &settings, odd.clone());
+        assert!(sessions.iter().all(|s| s.end == End::Done), "{pace} {ways:?}: {sessions:?}");
+        assert!(took < Duration::from_secs(60), "{pace} {ways:?}: {took:?}");
+        let said = odd.messages().into_iter().filter_map(|(_, _, message)| match message {
+            Message::Video(_) => Some("frame".to_owned()),
+            Message::Command(c) => commands.contains(&&*c.name.to_string()).then(|| c.name.to_string()),
+            _ => None,
+        });
+        let want = format!(
+            "publish frame frame frame play{answer} frame frame frame frame frame frame closeStream play{answer} note"
+        );
+        assert_eq!(said.collect::<Vec<_>>().join(" "), want, "{pace} {ways:?}");
+    }
+    let options = Options { missing: Missing::Refuse, ..Options::default() };
+    for pace in paces {
+        let (sessions, _) = replay(
+            of_bytes(&publisher_and_players()),
+            &Settings { pace, ..settings() },
+            Peer::new(options.clone()),
+        );
+        let [_, player, late] = &sessions[..] else { panic!("{sessions:?}") };
+        assert!(player.received.frames > 0 && late.end == End::Done, "{pace}: {sessions:?}");
+        // None of what follows from another order: no media, the publisher's end, a stream that is there.
+        let told = sessions.iter().flat_map(|s| &s.departures).map(|d| format!("{d:?}"));
+        let wrong = |d: &String| ["media", "Unpublish", "NotFound"].iter().any(|word| d.contains(word));
+        assert_eq!(told.filter(wrong).collect::<Vec<_>>(), [""; 0], "{pace}");
+    }
 }
 
 #[test]

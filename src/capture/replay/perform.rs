@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bstr::{BStr, ByteSlice};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::ears::Ears;
 use super::line::{Limit, Line, Stop};
+use super::order::Turn;
 use super::pace::{Clock, LONGEST_PAUSE, Pace};
 use super::recording::{Act, Kind, Recording, Step, Stream, carries_media, is_media, names_in};
 use super::verify::Watcher;
-use super::{Names, Phase, Settings, shown};
+use super::{Names, Settings, shown};
 use crate::net::conn::Dial;
 use crate::net::relay;
 use crate::record::replay::{End, Mapped, Session};
@@ -20,11 +20,14 @@ use crate::wire::amf0::Value;
 use crate::wire::amf3;
 use crate::wire::message::{Command, Message, UserControl, type_id};
 use crate::wire::session::{Config, Event, Fields, Goal};
+use crate::wire::time::Time;
 
 /// How long an answer that all else stands on may take.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// How long an acknowledgement may take, where the target's bandwidth allows no more without one.
 const ACK_TIME: Duration = Duration::from_secs(3);
+/// Whoever waited longer for other sessions goes on from there, and does not catch up.
+const LATE: Duration = Duration::from_millis(250);
 /// After the last message: how long nothing more comes before the session ends.
 const QUIET: Duration = Duration::from_secs(1);
 /// After the last message: how long a session is held open where the recording has no time.
@@ -45,8 +48,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Sends the recording and tells what became of it. `phase` tells the other sessions how far this one is.
-    pub async fn perform(&self, recording: &Recording, phase: &watch::Sender<Phase>) -> Session {
+    /// Sends the recording and tells what became of it. `turn` is its own among the other sessions.
+    pub async fn perform(&self, recording: &Recording, turn: &mut Turn) -> Session {
         let mut record = self.blank(recording);
         match self.dial.dial().await {
             Ok(io) => {
@@ -58,7 +61,7 @@ impl Stage {
                     clock: Clock::new(self.settings.pace),
                     pace: self.settings.pace,
                     watchers: Vec::new(),
-                    phase,
+                    turn,
                 };
                 performance.run(&mut record).await;
             }
@@ -110,7 +113,7 @@ struct Performance<'a> {
     pace: Pace,
     /// With the calls that publish its name, one after another.
     watchers: Vec<(Vec<usize>, Watcher)>,
-    phase: &'a watch::Sender<Phase>,
+    turn: &'a mut Turn,
 }
 
 /// Why a session ends before its time.
@@ -163,7 +166,7 @@ impl Performance<'_> {
         self.announce(record);
         self.clock = Clock::new(self.pace);
         for step in &steps[..body.end] {
-            self.step(step, 0, record).await?;
+            self.step(step, record).await?;
         }
         let (begin, length) = span(&steps[body.clone()]);
         for round in 1..self.stage.settings.loops {
@@ -173,14 +176,14 @@ impl Performance<'_> {
                 // What stood before the first frame, such as headers at time 0, does not go back behind the last.
                 let late = step.header.timestamp.wrapping_sub(begin).cast_signed() < 0;
                 let from = if late { begin.wrapping_sub(step.header.timestamp) } else { 0 };
-                self.step(step, from.wrapping_add(length.wrapping_mul(round)), record).await?;
+                self.send_step(step, from.wrapping_add(length.wrapping_mul(round)), record).await?;
             }
         }
         self.drain().await?;
         for step in &steps[body.end..] {
-            self.step(step, 0, record).await?;
+            self.step(step, record).await?;
         }
-        self.phase.send_replace(Phase::Started);
+        self.await_plays().await?;
         self.hold().await
     }
 
@@ -208,12 +211,54 @@ impl Performance<'_> {
         }
     }
 
-    /// Sends one message, `later` milliseconds later than its timestamp says.
-    async fn step(&mut self, step: &Step, later: u32, record: &mut Session) -> Result<(), Broken> {
+    /// Sends one message when it is its turn.
+    async fn step(&mut self, step: &Step, record: &mut Session) -> Result<(), Broken> {
+        let calls = &self.recording.calls;
+        let open = step.after.iter().filter(|call| !self.ears.is_settled(**call));
+        let answers = open.filter_map(|call| calls[*call].answered_at);
+        self.turn.set(answers.chain([step.time]).min().unwrap_or(step.time));
         for &call in &step.after {
-            self.answered(call, step).await?;
+            self.answered(call, step.time).await?;
         }
+        let waited = self.await_turn(step.time).await?;
         self.await_media(step).await?;
+        if waited > LATE {
+            self.clock.set(step.time);
+        }
+        self.send_step(step, 0, record).await
+    }
+
+    /// Waits until the other sessions have sent and been answered what they had before this time of the recording; for how long.
+    async fn await_turn(&mut self, recorded: Time) -> Result<Duration, Stop> {
+        let began = Instant::now();
+        self.turn.set(recorded);
+        let Performance { line, ears, turn, .. } = self;
+        loop {
+            let mut hear = |event: Event<'_>| ears.hear(event);
+            tokio::select! {
+                biased;
+                () = turn.come() => return Ok(began.elapsed()),
+                turned = line.turn(Instant::now() + LONGEST_PAUSE, &mut hear) => drop(turned?),
+            }
+        }
+    }
+
+    /// Players whose play nothing stands behind go on when it is answered, where the recorded server answered it.
+    async fn await_plays(&mut self) -> Result<(), Broken> {
+        let Recording { steps, calls, .. } = self.recording;
+        let is_last = |call: usize| !steps.iter().any(|step| step.after.contains(&call));
+        let plays = calls.iter().enumerate().filter(|(i, call)| call.kind == Kind::Play && is_last(*i));
+        for (call, answered_at) in plays.filter_map(|(i, call)| Some((i, call.answered_at?))) {
+            if !self.ears.is_settled(call) {
+                self.turn.set(answered_at);
+                self.answered(call, answered_at).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one message when it is due, `later` milliseconds later than its timestamp says.
+    async fn send_step(&mut self, step: &Step, later: u32, record: &mut Session) -> Result<(), Broken> {
         let timestamp = step.header.timestamp.wrapping_add(later);
         let stamp = carries_media(step.header.type_id);
         let due = self.clock.due(step.time, stamp.then_some(timestamp));
@@ -298,8 +343,8 @@ impl Performance<'_> {
         Ok(self.line.flush(&mut |event| ears.hear(event)).await?)
     }
 
-    /// Waits until the target answered a call.
-    async fn answered(&mut self, call: usize, step: &Step) -> Result<(), Broken> {
+    /// Waits until the target answered a call, before what was recorded at this time.
+    async fn answered(&mut self, call: usize, before: Time) -> Result<(), Broken> {
         let (recorded, until) = (&self.recording.calls[call], Instant::now() + ANSWER_TIME);
         let mut waited = false;
         while !self.ears.is_settled(call) {
@@ -319,10 +364,9 @@ impl Performance<'_> {
             return Err(Broken::Refused(why));
         }
         if waited {
-            self.clock.set(recorded.answered_at.unwrap_or(step.time));
+            self.clock.set(recorded.answered_at.unwrap_or(before));
         }
         if matches!(recorded.kind, Kind::Publish | Kind::Play) {
-            self.phase.send_replace(Phase::Started);
             self.watch_late(call).await;
         }
         Ok(())
@@ -380,7 +424,12 @@ impl Performance<'_> {
         let last = recording.steps.last().map_or(recording.span.0, |s| s.time);
         let rest = recording.span.1.since(last).min(LONGEST_PAUSE);
         let timed = matches!(pace, Pace::Capture(_));
-        let end = Instant::now() + if timed { pace.pause(rest) } else { rest.max(HELD) };
+        let due = Instant::now() + if timed { pace.pause(rest) } else { Duration::ZERO };
+        match self.await_turn(recording.span.1).await {
+            Err(Stop::Closed) => return Ok(()),
+            turn => turn?,
+        };
+        let end = if timed { due } else { Instant::now() + rest.max(HELD) };
         loop {
             let quiet = if self.ears.is_complete() { QUIET / 4 } else { QUIET };
             let until = if timed { end } else { end.min(Instant::now() + quiet) };
