@@ -24,7 +24,7 @@ fn what_is_right_is_counted() {
     fs::create_dir(dir.path().join("chunk")).unwrap();
     fs::write(dir.path().join("chunk/a.scn"), RIGHT).unwrap();
     fs::write(dir.path().join("chunk/notes.txt"), WRONG).unwrap();
-    let all = (0, "1 scenarios, 2 cases checked\n".to_owned(), String::new());
+    let all = (0, "1 scenario, 2 cases checked\n".to_owned(), String::new());
     assert_eq!(check(dir.path(), &["."]), all);
     assert_eq!(check(dir.path(), &["chunk/a.scn"]), all);
     fs::write(dir.path().join("clauses.tsv"), format!("{CLAUSES}{ROW}")).unwrap();

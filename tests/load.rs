@@ -379,7 +379,7 @@ fn mistakes_are_told_before_anything_is_sent() {
         ),
         (&["--slo", "frame.p99 < 1"], "column 13"),
         (&["--publishers", "0"], "--play"),
-        (&["--duration", "2s"], "--duration: nothing is left of it behind the ramp of 2s"),
+        (&["--duration", "2s"], "--duration 2s: nothing is left of it behind the ramp of 2s"),
         (&["--duration", "5s", "--hold", "1s"], "cannot be used with '--hold"),
         (&["--duration", "5s", "--stage", "1s:1"], "cannot be used with '--stage"),
         (&["--find", "frame.p99 < 1s", "--stage", "1s:1"], "cannot be used with '--stage"),
@@ -393,10 +393,37 @@ fn mistakes_are_told_before_anything_is_sent() {
         (&["--slow-players", "5"], "PCT@RATE"),
         (&["--source-ip", "127.0.0.2,::1"], "IPv4 and IPv6"),
         (&["rtmp://127.0.0.1/live/cam{x}"], "expected {i}, {n} or {FROM..TO}"),
+        (&["--rate", "x"], "invalid value 'x' for '--rate <N>': expected a whole number from 1 to 100000"),
+        (&["--players", "-1"], "'-1' for '--players <N>': expected a whole number from 0 to 20000"),
+        (&["--ramp", "5"], "'5' for '--ramp <TIME>': expected a time such as 500ms"),
+        (&["--tick", "0s"], "'0s' for '--tick <TIME>': expected a time from 1ms to 1s"),
+        (&["--gop", "1h"], "--gop 1h: 108000 frames at --fps 30; expected 1 to 2400"),
+        (&["--stage", "x:5"], "'x': expected a time such as"),
+        (&["--stage", "5s:-1"], "'-1': expected a whole number from 0 to 20000"),
+        (&["--source-ip", "x"], "'x' for '--source-ip <IP>': expected an IP address such as"),
+        (&["--metrics", "x"], "'x' for '--metrics <ADDR>': expected an IP address and a port"),
+        (&["--tls-ca", "/none", "rtmps://127.0.0.1/live"], "--tls-ca /none: No such file"),
     ] {
         let output = run(args);
         assert!(status(&output) == 2 && err(&output).contains(want), "{args:?}: {}", err(&output));
     }
+}
+
+#[test]
+fn a_wrong_value_of_the_environment_is_told_with_its_name() {
+    let with = |args: &[&str]| {
+        let mut command = Command::new(BINARY);
+        command.arg("load").args(args).env("RTMP_BENCH_PLAYERS", "abc").output().expect("the program runs")
+    };
+    let output = with(&[]);
+    assert_eq!(status(&output), 2);
+    for want in
+        ["'abc' for '--players <N>': expected a whole number", "RTMP_BENCH_PLAYERS of the environment"]
+    {
+        assert!(err(&output).contains(want), "{}", err(&output));
+    }
+    let said = err(&with(&["--players", "x"]));
+    assert!(said.contains("'x' for '--players <N>'") && !said.contains("environment"), "{said}");
 }
 
 #[test]

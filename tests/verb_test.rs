@@ -92,7 +92,7 @@ fn a_finding_names_clause_trace_and_the_command_that_runs_it_again() {
     let again =
         Command::new("sh").arg("-c").arg(repeat.replacen("rtmp-bench", BINARY, 1)).output().expect("sh runs");
     let text = out(&again);
-    assert!(status(&again) == 1 && text.contains(CASE) && text.contains("\n1 cases in "), "{text}");
+    assert!(status(&again) == 1 && text.contains(CASE) && text.contains("\n1 case in "), "{text}");
     assert!(
         text.contains("clause    rtmp/5.3.1.2.4/4") && text.contains("  again     rtmp-bench test"),
         "{text}"

@@ -8,6 +8,7 @@ use clap::Args;
 use super::{Exit, Failure};
 use crate::net::peer::fault_names;
 use crate::notation::error::Error;
+use crate::report::count;
 use crate::scenario::ast::Scenario;
 use crate::scenario::check::{Known, read};
 use crate::scenario::clauses::Clauses;
@@ -34,11 +35,13 @@ pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         wrong += check(path, &mut scenarios)?;
     }
     if wrong > 0 {
-        eprintln!("{wrong} {}", if wrong == 1 { "mistake" } else { "mistakes" });
+        eprintln!("{}", count(wrong as u64, "mistake"));
         return Ok(Exit::Usage);
     }
     let cases: usize = scenarios.iter().map(|scenario| scenario.cases.len()).sum();
-    println!("{} scenarios, {cases} cases checked", scenarios.len());
+    let [scenarios, cases] =
+        [(scenarios.len(), "scenario"), (cases, "case")].map(|(n, what)| count(n as u64, what));
+    println!("{scenarios}, {cases} checked");
     Ok(Exit::Clean)
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 use super::output::{self, Format, Output};
 use super::spawn::SpawnArgs;
 use super::tls::TlsArgs;
-use super::{Exit, Failure};
+use super::{Exit, Failure, value};
 use crate::load::media::{Media, Shape, TooLittle};
 use crate::load::plan::{Plan, Stage};
 use crate::load::slo::Slo;
@@ -28,38 +28,38 @@ pub struct LoadArgs {
     // clap takes a plain {n} for the end of a line.
     #[arg(help = format!("Streams to publish, named PREFIX-0, PREFIX-1, …; where the target's prefix or query holds {{i}}, {{i:04}} or {{1..20}}, the \
         stream's number is put there instead, and at {SESSION} the session's. By default 1"))]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=MAX_SESSIONS))]
+    #[arg(long, value_name = "N", value_parser = value::whole(0_u32..=MAX_SESSIONS))]
     publishers: Option<u32>,
     /// Players, spread over the published streams; by default 10.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=MAX_SESSIONS))]
+    #[arg(long, value_name = "N", value_parser = value::whole(0_u32..=MAX_SESSIONS))]
     players: Option<u32>,
     #[arg(help = format!("Play this name, which somebody else publishes; with --publishers 0. Several by pattern: cam-{{1..20}}, with {SESSION} the \
         player's number"))]
     #[arg(long, value_name = "NAME")]
     play: Option<String>,
     /// From no player to all.
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = value::time)]
     ramp: Duration,
     /// How long all are kept, from the end of the ramp.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = value::time)]
     hold: Duration,
     /// The whole run instead of --hold: from the first connection to where publishers fall silent, ramp included.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with_all = ["hold", "stage"])]
+    #[arg(long, value_name = "TIME", value_parser = value::time, conflicts_with_all = ["hold", "stage"])]
     duration: Option<Duration>,
     /// A stage: so long, and the players wanted at its end, reached evenly. Repeatable; in place of --players, --ramp and --hold.
     #[arg(long, value_name = "TIME:PLAYERS", value_parser = stage, conflicts_with_all = ["players", "ramp", "hold"])]
     stage: Vec<Stage>,
     /// New sessions a second at most.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = value::whole(1_u32..=100_000))]
     rate: u32,
     /// What a publisher sends, in bit/s: 800k, 2.5M.
     #[arg(long, value_name = "RATE", default_value = "1M", value_parser = bitrate)]
     bitrate: u64,
     /// Video frames a second; 0: audio alone, at the rate of --audio.
-    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=240))]
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = value::whole(0_u32..=240))]
     fps: u32,
     /// From key frame to key frame.
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = value::time)]
     gop: Duration,
     /// How much of --bitrate is audio, silent AAC filled up to the rate, or none: 96k. By default 64k, or a third of --bitrate if that is less.
     #[arg(long, value_name = "RATE|none", value_parser = audio)]
@@ -75,17 +75,18 @@ pub struct LoadArgs {
     #[arg(long, value_name = "EXPR")]
     slo: Vec<Slo>,
     /// Players read each time this comes round, not at once: cheaper, and latencies are exact to that.
-    #[arg(long, value_name = "TIME", value_parser = tick)]
+    #[arg(long, value_name = "TIME", value_parser = value::time_in(Duration::from_millis(1)..=Duration::from_secs(1)))]
     tick: Option<Duration>,
     /// Search the most players (with --players 0: streams), up to those given or else to what this machine can make, with which this still holds, beside what holds anyway: doubled until
-    /// it does not, then halved, a run of --ramp and --hold each. Where we are the limit it is no answer, and is said.
+    /// it does not, then halved, a run of --ramp and --hold each. A run that we were the limit of is made once more and then is no answer; with
+    /// --allow-limited it is one, and the limit is said to be ours where it did not hold.
     #[arg(long, value_name = "EXPR", conflicts_with = "stage")]
     find: Option<Slo>,
     /// For everything, at most, however long --hold, --stage or a search would take.
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = value::time)]
     max_time: Duration,
     /// Event loops, each on a thread of its own; 0: one a core.
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=256))]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = value::whole(0_u16..=256))]
     shards: u16,
     /// Where results go: text, json, csv or hlog[:FILE]. Repeatable.
     #[arg(short = 'o', long = "output", value_name = "FORMAT[:FILE]", value_parser = output::one_of(FORMATS))]
@@ -95,14 +96,14 @@ pub struct LoadArgs {
     #[arg(long)]
     allow_limited: bool,
     /// Tell Prometheus how the run goes, at http://ADDR/metrics while it lasts; port 0: a free one.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = value::address)]
     metrics: Option<SocketAddr>,
     #[command(flatten)]
     crowd: CrowdArgs,
     #[command(flatten)]
     spawn: SpawnArgs,
     /// The target's process: the processor time and memory that it and its children take are recorded too. With --spawn: that one.
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", value_parser = value::whole(0_u32..=u32::MAX))]
     watch_pid: Option<u32>,
     /// Show stream keys and passwords.
     #[arg(long)]
@@ -117,30 +118,22 @@ const SESSION: &str = "{\u{1b}[0mn}";
 const PUBLISHERS: u32 = 1;
 const PLAYERS: u32 = 10;
 /// Sessions of one run and role, at most.
-const MAX_SESSIONS: i64 = 20_000;
+const MAX_SESSIONS: u32 = 20_000;
 /// AAC of one channel, in bit/s.
 const MAX_AUDIO: u64 = 256_000;
 /// Video frames from key frame to key frame, at most: each is prepared.
-const MAX_GOP: u64 = 2400;
+const MAX_GOP: u32 = 2400;
 
 fn stage(s: &str) -> Result<Stage, String> {
     let (time, players) = s.split_once(':').ok_or("expected TIME:PLAYERS, for example 30s:200")?;
-    let time = humantime::parse_duration(time).map_err(|e| format!("'{time}': {e}"))?;
-    let players: u32 = players.parse().map_err(|_| format!("'{players}' is no number of players"))?;
-    match i64::from(players) <= MAX_SESSIONS {
-        true => Ok(Stage { time, players }),
-        false => Err(format!("at most {MAX_SESSIONS} players")),
-    }
+    let time = value::time(time).map_err(|e| format!("'{time}': {e}"))?;
+    let players = value::whole(0..=MAX_SESSIONS)(players).map_err(|e| format!("'{players}': {e}"))?;
+    Ok(Stage { time, players })
 }
 
 fn bitrate(s: &str) -> Result<u64, String> {
-    let (number, unit) = match s.char_indices().last() {
-        Some((at, 'k' | 'K')) => (&s[..at], 1e3),
-        Some((at, 'm' | 'M')) => (&s[..at], 1e6),
-        _ => (s, 1.0),
-    };
-    let bits = number.parse::<f64>().ok().map(|n| n * unit).filter(|n| (1e4..=2e8).contains(n));
-    bits.map(|n| n as u64).ok_or_else(|| "expected bit/s from 10k to 200M".into())
+    let bits = value::bits(s).filter(|bits| (1e4..=2e8).contains(bits));
+    bits.map(|bits| bits as u64).ok_or_else(|| "expected bit/s from 10k to 200M".into())
 }
 
 /// 0: none.
@@ -150,12 +143,6 @@ fn audio(s: &str) -> Result<u64, String> {
         (_, Ok(rate @ ..=MAX_AUDIO)) => Ok(rate),
         _ => Err("expected none, or bit/s from 10k to 256k".into()),
     }
-}
-
-fn tick(s: &str) -> Result<Duration, String> {
-    let tick = humantime::parse_duration(s).map_err(|e| e.to_string())?;
-    let right = Duration::from_millis(1)..=Duration::from_secs(1);
-    if right.contains(&tick) { Ok(tick) } else { Err("expected a time from 1ms to 1s".into()) }
 }
 
 /// What can be written.
@@ -191,9 +178,12 @@ fn media(args: &LoadArgs) -> Result<Media, Failure> {
         let shape = Shape { bitrate_bps: audio_bps, fps: 0, gop: 0, audio_bps };
         return Media::new(shape).map_err(|e| too_little("--audio", e));
     }
-    let gop = args.gop.as_millis() * u128::from(args.fps) / 1000;
-    let gop = u32::try_from(gop).ok().filter(|n| (1..=MAX_GOP).contains(&u64::from(*n)));
-    let gop = gop.ok_or_else(|| Failure::usage(format!("--gop: expected 1 to {MAX_GOP} frames")))?;
+    let frames = args.gop.as_millis() * u128::from(args.fps) / 1000;
+    let gop = u32::try_from(frames).ok().filter(|n| (1..=MAX_GOP).contains(n));
+    let gop = gop.ok_or_else(|| {
+        let (time, fps) = (humantime::format_duration(args.gop), args.fps);
+        Failure::usage(format!("--gop {time}: {frames} frames at --fps {fps}; expected 1 to {MAX_GOP}"))
+    })?;
     let mut shape = Shape::new(args.bitrate, args.fps, gop);
     shape.audio_bps = args.audio.unwrap_or(shape.audio_bps);
     Media::new(shape).map_err(|e| too_little("--bitrate", e))
@@ -202,8 +192,8 @@ fn media(args: &LoadArgs) -> Result<Media, Failure> {
 fn plan(args: &LoadArgs, shape: Shape) -> Result<Plan, Failure> {
     let hold = match args.duration {
         Some(whole) => whole.checked_sub(args.ramp).filter(|hold| !hold.is_zero()).ok_or_else(|| {
-            let ramp = humantime::format_duration(args.ramp);
-            Failure::usage(format!("--duration: nothing is left of it behind the ramp of {ramp}"))
+            let [whole, ramp] = [whole, args.ramp].map(humantime::format_duration);
+            Failure::usage(format!("--duration {whole}: nothing is left of it behind the ramp of {ramp}"))
         })?,
         None => args.hold,
     };

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use clap::builder::BoolishValueParser;
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod check;
@@ -18,6 +19,7 @@ mod serve;
 mod spawn;
 mod test;
 mod tls;
+mod value;
 
 /// A verb's result as the exit status that the contract names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +95,9 @@ enum Verb {
 
 /// Runs the program: parses the arguments and runs the verb they name.
 pub fn main() -> ExitCode {
-    let matches = from_environment(Cli::command()).get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    let matches = from_environment(Cli::command()).try_get_matches();
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = cli.unwrap_or_else(|e| with_origin(e).exit());
     let result: Result<Exit, Failure> = match cli.verb {
         Verb::Check(args) => check::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
@@ -117,14 +120,37 @@ fn from_environment(command: Command) -> Command {
     command.mut_subcommands(|verb| {
         verb.mut_args(|arg| {
             let Some(long) = arg.get_long().filter(|l| !["help", "version"].contains(l)) else { return arg };
-            let name = format!("RTMP_BENCH_{}", long.replace('-', "_").to_uppercase());
+            let name = variable(long);
             let arg = arg.env(name).hide_env_values(true);
             match arg.get_action() {
                 ArgAction::SetTrue => arg.value_parser(BoolishValueParser::new()),
-                _ => arg,
+                // A wrong number is told as such, not as another argument.
+                _ => arg.allow_negative_numbers(true),
             }
         })
     })
+}
+
+fn variable(long: &str) -> String {
+    format!("RTMP_BENCH_{}", long.replace('-', "_").to_uppercase())
+}
+
+/// An error with the variable of the environment that the wrong value came from, if it did.
+fn with_origin(mut error: clap::Error) -> clap::Error {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let argument = text(ContextKind::InvalidArg).and_then(|argument| argument.strip_prefix("--"));
+    let name = argument.and_then(|argument| argument.split([' ', '=']).next()).map(variable);
+    let Some(name) =
+        name.filter(|name| std::env::var(name).ok().as_deref() == text(ContextKind::InvalidValue))
+    else {
+        return error;
+    };
+    let tip = format!("{name} of the environment says so").into();
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    error
 }
 
 /// One line on stderr, in one write: others may write there too.

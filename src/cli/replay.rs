@@ -11,7 +11,7 @@ use super::embedded;
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
 use super::tls::TlsArgs;
-use super::{Exit, Failure, complain, interrupted};
+use super::{Exit, Failure, complain, interrupted, value};
 use crate::capture::replay::pace::Pace;
 use crate::capture::replay::{self, MAX_SESSIONS, Recorded, Settings};
 use crate::net::target::Target;
@@ -33,10 +33,10 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "PACE")]
     pace: Option<Pace>,
     /// Send the media so many times, timestamps going on.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value::whole(1_u32..=1_000_000))]
     r#loop: u32,
     /// So many at once, with -1, -2 and so on behind the streams' names.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value::whole(1_u32..=10_000))]
     copies: u32,
     /// Bytes of a chunk, or as recorded.
     #[arg(long, value_name = "N|recorded", default_value = "4096")]
@@ -54,7 +54,7 @@ pub struct ReplayArgs {
     #[arg(long)]
     allow_holes: bool,
     /// For the whole run.
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = value::time)]
     max_time: Duration,
     /// Where results go: text or json, and a file behind a colon. Repeatable.
     #[arg(short = 'o', long = "output", value_name = "FORMAT[:FILE]", value_parser = output::one_of(FORMATS))]

@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 
-use super::{Exit, Failure, complain, interrupted};
+use super::{Exit, Failure, complain, interrupted, value};
 use crate::net::peer::log::{self, Told, What};
 use crate::net::peer::{self, AnyFault, Fault, Missing, Options, Peer, Taken};
+use crate::report::count;
 use crate::wire::chunk::Quirks;
 
 /// The reference server: any app and name. The first line on stdout is its URL, then stderr tells what sessions do; it runs until ^C, which is
@@ -16,7 +17,7 @@ use crate::wire::chunk::Quirks;
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Where it listens; port 0: a free one.
-    #[arg(default_value = "127.0.0.1:1935", value_parser = address)]
+    #[arg(default_value = "127.0.0.1:1935", value_parser = value::address)]
     addr: SocketAddr,
     /// A misbehaviour, by name; repeatable.
     #[arg(long = "fault", value_name = "NAME", value_delimiter = ',')]
@@ -31,7 +32,7 @@ pub struct ServeArgs {
     #[arg(long, value_enum, default_value_t = TakenArg::Refuse)]
     taken: TakenArg,
     /// Seconds between the ping requests to a client.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = value::whole(1_u32..=86_400))]
     ping: u32,
     /// Show stream names, which are often keys.
     #[arg(long)]
@@ -52,12 +53,6 @@ enum TakenArg {
     Refuse,
     /// The newcomer takes over.
     Takeover,
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        "expected an IP address and a port, as in 127.0.0.1:1935, 0.0.0.0:1935 or [::1]:0".into()
-    })
 }
 
 /// Characters of a name that are shown.
@@ -113,7 +108,7 @@ async fn serve(args: &ServeArgs, mut options: Options) -> Result<Exit, Failure> 
         () = peer.listen(listener) => Err(Failure::internal("a fault ended the server")),
         () = telling => Err(Failure::internal("the log ended")),
         () = stop => {
-            complain(&format!("stopped with {} sessions open", peer.sessions()));
+            complain(&format!("stopped with {} open", count(peer.sessions() as u64, "session")));
             Ok(Exit::Clean)
         }
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Failure, complain};
+use super::{Failure, complain, value};
 use crate::net::spawn::Spawned;
 use crate::net::target::Target;
 use crate::record;
@@ -20,7 +20,7 @@ pub struct SpawnArgs {
     #[arg(long, value_name = "CMD", requires = "target")]
     spawn: Option<String>,
     /// Keep trying for so long until the target takes a connection; 30s with --spawn.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = value::time)]
     wait_target: Option<Duration>,
 }
 

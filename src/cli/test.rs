@@ -13,7 +13,7 @@ use super::output::{self, Format, Output};
 use super::progress::Progress;
 use super::spawn::{Kept, SpawnArgs};
 use super::tls::TlsArgs;
-use super::{Exit, Failure, interrupted};
+use super::{Exit, Failure, interrupted, value};
 use crate::capture::write::PcapngWriter;
 use crate::net::conn::Dial;
 use crate::net::target::Target;
@@ -53,10 +53,10 @@ pub struct TestArgs {
     #[command(flatten)]
     spawn: SpawnArgs,
     /// For the whole run.
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = value::time)]
     max_time: Duration,
     /// Cases at once.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = value::whole(1_u16..=256))]
     jobs: u16,
     /// Multiply all waits: more for slow targets.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = scale)]

@@ -40,6 +40,7 @@ impl TlsArgs {
             None if self.insecure => Trust::Anyone,
             None => Trust::System,
         };
-        Tls::new(&trust).map(Some).map_err(|e| Failure::usage(e.to_string()))
+        let what = if self.tls_ca.is_some() { "--tls-ca " } else { "" };
+        Tls::new(&trust).map(Some).map_err(|e| Failure::usage(format!("{what}{e}")))
     }
 }

@@ -249,6 +249,27 @@ impl Run {
     }
 }
 
+#[cfg(test)]
+impl Run {
+    /// Of one publisher, which begins as the run does; and when that was.
+    fn of_one() -> (Arc<Run>, u64) {
+        let media = Arc::new(Media::new(media::Shape::new(1_000_000, 30, 30)).expect("enough"));
+        let target = "rtmp://127.0.0.1/live".parse().expect("a target");
+        let way = Way::Tcp(([127, 0, 0, 1], 1).into());
+        let (run, _) = Run::lay_out(Plan { publishers: 1, ..Plan::default() }, media, &target, way, 1);
+        let began = run.clock.origin_ns;
+        run.slots[0].began_ns.store(began, Ordering::Release);
+        (run, began)
+    }
+
+    /// The first video frame, as the run of this number has it.
+    fn first_frame(&self, id: u32) -> Vec<u8> {
+        let planned_ns = self.planned_ns(0, Kind::Video, 0);
+        let stamp = Stamp { run: id, publisher: 0, seq: 0, planned_ns, late_us: 0 };
+        self.media.frame(Kind::Video, 0).expect("a frame").stamped(&stamp).to_vec()
+    }
+}
+
 /// Runs the plan against the target, with `tls` by TLS, until it is through or `stop` is; `on_second` sees each second when it is over, and all until then.
 ///
 /// # Errors

@@ -260,20 +260,11 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::link::Way;
-    use crate::load::media::{Media, Shape, Stamp};
-    use crate::load::plan::Plan;
 
     #[test]
     fn the_clock_is_that_of_the_frames_and_not_of_what_came_before_them() {
-        let media = Arc::new(Media::new(Shape::new(1_000_000, 30, 30)).expect("enough"));
-        let target = "rtmp://127.0.0.1/live".parse().expect("a target");
-        let way = Way::Tcp(([127, 0, 0, 1], 1).into());
-        let (run, _) = Run::lay_out(Plan { publishers: 1, ..Plan::default() }, media, &target, way, 1);
-        let began = run.clock.origin_ns;
-        run.slots[0].began_ns.store(began, Ordering::Release);
-        let stamp = Stamp { run: run.id, publisher: 0, seq: 0, planned_ns: began, late_us: 0 };
-        let payload = run.media.frame(Kind::Video, 0).expect("a frame").stamped(&stamp).to_vec();
+        let (run, began) = Run::of_one();
+        let payload = run.first_frame(run.id);
         let (shard, receiver) = (Shard::new(run), Rc::new(RefCell::new(Receiver::new(Some(0), began))));
         shard.offset_ns.set(Some(5));
         let header = MessageHeader {

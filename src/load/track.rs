@@ -351,27 +351,15 @@ impl Track {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::Ordering;
-
     use super::*;
-    use crate::load::link::Way;
-    use crate::load::media::{Media, Shape, Stamp};
-    use crate::load::plan::Plan;
     use Arrival::{Again, Late, Next};
 
     #[test]
     fn what_was_kept_of_another_run_is_foreign_and_not_corrupt() {
-        let media = Arc::new(Media::new(Shape::new(1_000_000, 30, 30)).expect("enough"));
-        let target = "rtmp://127.0.0.1/live".parse().expect("a target");
-        let way = Way::Tcp(([127, 0, 0, 1], 1).into());
-        let (run, _) = Run::lay_out(Plan { publishers: 1, ..Plan::default() }, media, &target, way, 1);
-        let began = run.clock.origin_ns;
-        run.slots[0].began_ns.store(began, Ordering::Release);
+        let (run, began) = Run::of_one();
         let (mut receiver, mut stats) = (Receiver::new(Some(0), began), Stats::default());
         for (id, damaged) in [(run.id ^ 1, false), (run.id ^ 1, true), (run.id, false), (run.id, true)] {
-            let stamp = Stamp { run: id, publisher: 0, seq: 0, planned_ns: began, late_us: 0 };
-            let mut payload = run.media.frame(Kind::Video, 0).expect("a frame").stamped(&stamp).to_vec();
+            let mut payload = run.first_frame(id);
             *payload.last_mut().expect("bytes") ^= u8::from(damaged);
             receiver.take(&run, &mut stats, Came { at: began, kind: Kind::Video, timestamp: 0 }, &payload);
         }

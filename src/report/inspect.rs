@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::io;
 
+use super::count;
 use crate::record::inspect::{Both, Media, Note, Session, Spooled, Track};
 
 /// The whole result; `file` is its name.
@@ -151,10 +152,6 @@ fn list(t: &mut String, what: &str, items: &[String]) {
     let more =
         if items.len() > SHOWN { format!(", and {} more", items.len() - SHOWN) } else { String::new() };
     let _ = writeln!(t, "      {what}: {}{more}", items[..items.len().min(SHOWN)].join(", "));
-}
-
-pub(super) fn count(n: u64, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Text from a peer without what a terminal would obey.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::count;
 use crate::record::Record;
 use crate::record::load::{Find, Interval, Latency, Load, Slo};
 
@@ -48,11 +49,11 @@ fn plan(out: &mut String, load: &Load) {
     );
     let _ = writeln!(
         out,
-        "plan      {} publishers{}, {} players; {read}; {} event loops",
-        plan.publishers,
+        "plan      {}{}, {}; {read}; {}",
+        count(plan.publishers.into(), "publisher"),
         if plan.publishers > 0 { &sent } else { "" },
-        plan.players,
-        plan.shards
+        count(plan.players.into(), "player"),
+        count(plan.shards.into(), "event loop")
     );
     let mut ways = Vec::new();
     ways.extend(plan.churn_per_s.map(|rate| format!("{rate} players a second leave and come back")));
@@ -71,7 +72,7 @@ fn plan(out: &mut String, load: &Load) {
                 n if n == track.frames => "told by their content".to_owned(),
                 n => format!("{n} of them told by their content"),
             };
-            format!("{} frames of {} {by}", track.frames, track.codecs.join(" and "))
+            format!("{} of {} {by}", count(track.frames, "frame"), track.codecs.join(" and "))
         });
         let tracks: Vec<String> = tracks.collect();
         let seconds = media.round_ms as f64 / 1000.0;
@@ -125,11 +126,11 @@ fn slow(out: &mut String, load: &Load) {
     let _ = writeln!(
         out,
         "slow      {} % of the players read {rate} at most and are in no other line but sessions and bytes: {} kept to the end, {} ended by the \
-         target; {} frames received, {} expected, {} lost",
+         target; {} received, {} expected, {} lost",
         slow.per_cent,
         slow.ended,
         slow.dropped,
-        f.received,
+        count(f.received, "frame"),
         f.expected,
         number(f.lost)
     );
@@ -152,23 +153,30 @@ fn frames(out: &mut String, load: &Load, duration_ms: u64) {
     }
     let back = &load.timestamps_back;
     if back.video + back.audio > 0 {
-        let _ = writeln!(out, "times     step back {} times in video, {} in audio", back.video, back.audio);
+        let _ = writeln!(
+            out,
+            "times     step back {} in video, {} in audio",
+            count(back.video, "time"),
+            back.audio
+        );
     }
     let joins = &load.joins;
     if joins.players > joins.at_key_frame {
         let _ = writeln!(
             out,
-            "joins     {} of {} players' video does not begin with a key frame: {} frames came before one",
+            "joins     {} of {} players' video does not begin with a key frame: {} came before one",
             joins.players - joins.at_key_frame,
             joins.players,
-            joins.frames_before_key
+            count(joins.frames_before_key, "frame")
         );
     }
     for (name, seen) in &load.departures {
         let _ = writeln!(
             out,
-            "departs   {} times from {} ({name}), for example: {}",
-            seen.count, seen.clause, seen.sample
+            "departs   {} from {} ({name}), for example: {}",
+            count(seen.count, "time"),
+            seen.clause,
+            seen.sample
         );
     }
     let rate = |bytes: u64| bits(bytes as f64 * 8000.0 / duration_ms.max(1) as f64);
@@ -237,7 +245,8 @@ fn beside(load: &Load, frame: &Latency) -> String {
     let failed: u64 = load.sessions.failed_by_phase.values().map(|failed| failed.count).sum();
     let censored = frame.censored.filter(|n| *n > 0);
     let censored = censored.map(|n| format!(", {n} of them here with their age at the end"));
-    format!("{} lost{}, {failed} sessions failed", number(load.frames.lost), censored.unwrap_or_default())
+    let failed = count(failed, "session");
+    format!("{} lost{}, {failed} failed", number(load.frames.lost), censored.unwrap_or_default())
 }
 
 fn generator(out: &mut String, load: &Load) {
@@ -300,7 +309,8 @@ fn search(out: &mut String, find: &Find) {
         };
         let _ = writeln!(out, "{:>9} {what} ({value})", step.sessions);
     }
-    let most = find.most.map_or("none".to_owned(), |most| most.to_string());
+    let one = find.of.trim_end_matches('s');
+    let most = find.most.map_or(format!("none of the {}", find.of), |most| count(most.into(), one));
     let why = match find.bound.as_deref() {
         Some("target") if find.most.is_none() => "the target does not keep it",
         Some("generator") if find.most.is_none() => "we were the limit, not the target",
@@ -309,8 +319,7 @@ fn search(out: &mut String, find: &Find) {
         Some(_) => "no more were allowed",
         None => "the search was not finished",
     };
-    let of = if find.most.is_some() { "" } else { "of the " };
-    let _ = writeln!(out, "most      {most} {of}{} ({why})", find.of);
+    let _ = writeln!(out, "most      {most} ({why})");
 }
 
 /// One second in a line, while the run goes on: rates and latencies of the second, losses and failures until then.

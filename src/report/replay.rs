@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::inspect::{count, plain, type_name};
+use super::count;
+use super::inspect::{plain, type_name};
 use crate::record::Record;
 use crate::record::replay::{Departure, End, Session};
 

@@ -133,7 +133,7 @@ fn totals(out: &mut String, record: &Record, test: &Test, found: usize) {
     let counts: Vec<String> =
         counts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}")).collect();
     let seconds = record.duration_ms as f64 / 1000.0;
-    let cases = test.cases.len();
+    let cases = super::count(test.cases.len() as u64, "case");
     let found = match found {
         0 => "nothing found".to_owned(),
         n => format!("{n} found"),
@@ -161,7 +161,7 @@ fn totals(out: &mut String, record: &Record, test: &Test, found: usize) {
             "\n{fact} does not work here: what needs it was skipped; --profile {fact} says that it must"
         );
     }
-    let _ = writeln!(out, "\n{cases} cases in {seconds:.1} s: {} - {found}", counts.join(", "));
+    let _ = writeln!(out, "\n{cases} in {seconds:.1} s: {} - {found}", counts.join(", "));
 }
 
 fn word(verdict: Verdict, look: Look) -> String {

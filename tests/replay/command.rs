@@ -165,7 +165,7 @@ fn what_cannot_be_replayed_is_told() {
         (&[&raw, "--pace", "capture"], 2, "the dump has no times"),
         (&[&plain, "--pace", "0x"], 2, "expected capture, media, asap or a factor"),
         (&[&plain, "--chunk-size", "0"], 2, "expected 1 to 16777215, or recorded"),
-        (&[&plain, "--copies", "0"], 2, "0 is not in 1..=10000"),
+        (&[&plain, "--copies", "0"], 2, "expected a whole number from 1 to 10000"),
         (&[&path("loc-rejected-and-aborted.pcapng"), "--copies", "9999"], 2, "more than 10000"),
         (&[&plain, "rtmp://127.0.0.1:1/live"], 3, "unreachable"),
         (

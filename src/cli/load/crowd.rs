@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::Failure;
+use crate::cli::{Failure, value};
 use crate::load::name::Pattern;
 use crate::load::plan::{Plan, Slow};
 use crate::net::target::Target;
+use crate::report::count;
 
 /// Of `load`.
 #[derive(Debug, Args)]
@@ -27,10 +28,10 @@ pub struct CrowdArgs {
     #[arg(long)]
     late_join: bool,
     /// Connect from these addresses in turn: each has ports of its own. 127.0.0.2,127.0.0.3
-    #[arg(long, value_name = "IP", value_delimiter = ',')]
+    #[arg(long, value_name = "IP", value_delimiter = ',', value_parser = value::ip)]
     source_ip: Vec<IpAddr>,
     /// Publishers send what falls due in so long a time in one go at its end, as many encoders do. Latency counts from there.
-    #[arg(long, value_name = "TIME", value_parser = burst)]
+    #[arg(long, value_name = "TIME", value_parser = value::time_in(Duration::from_millis(1)..=Duration::from_secs(10)))]
     burst: Option<Duration>,
 }
 
@@ -88,9 +89,9 @@ fn names(plan: &mut Plan, target: Option<&Target>) -> Result<(), Failure> {
     plan.name = parse(what, name)?;
     let names = names_of(plan);
     if names < plan.publishers {
-        let publishers = plan.publishers;
+        let (names, publishers) = (count(names.into(), "name"), plan.publishers);
         return Err(Failure::usage(format!(
-            "the stream's name: {names} names for {publishers} publishers; with an {{i}} each has its own"
+            "the stream's name: {names} for {publishers} publishers; with an {{i}} each has its own"
         )));
     }
     plan.suffix = parse("the query", &target.map(Target::suffix).unwrap_or_default())?;
@@ -108,7 +109,7 @@ fn churn(s: &str) -> Result<Duration, String> {
     let number = s.strip_suffix("/s").unwrap_or(s);
     let rate = number.parse::<f64>().ok().filter(|rate| (0.001..=100_000.0).contains(rate));
     rate.map(|rate| Duration::from_secs_f64(1.0 / rate))
-        .ok_or_else(|| "expected a number a second: 5, 0.5/s".into())
+        .ok_or_else(|| "expected from 0.001 to 100000 a second: 5, 0.5/s".into())
 }
 
 fn slow(s: &str) -> Result<Slow, String> {
@@ -118,20 +119,9 @@ fn slow(s: &str) -> Result<Slow, String> {
     if !(share > 0.0 && share <= 100.0) {
         return Err("expected more than 0 and at most 100 per cent".into());
     }
-    let (number, unit) = match rate.char_indices().last() {
-        Some((at, 'k' | 'K')) => (&rate[..at], 1e3),
-        Some((at, 'm' | 'M')) => (&rate[..at], 1e6),
-        _ => (rate, 1.0),
-    };
-    let rate = number.parse::<f64>().ok().map(|n| n * unit).filter(|n| (1e3..=1e9).contains(n));
+    let rate = value::bits(rate).filter(|bits| (1e3..=1e9).contains(bits));
     let rate_bps = rate.ok_or("expected bit/s from 1k to 1000M")? as u64;
     Ok(Slow { per_cent: share, rate_bps })
-}
-
-fn burst(s: &str) -> Result<Duration, String> {
-    let burst = humantime::parse_duration(s).map_err(|e| e.to_string())?;
-    let right = Duration::from_millis(1)..=Duration::from_secs(10);
-    if right.contains(&burst) { Ok(burst) } else { Err("expected a time from 1ms to 10s".into()) }
 }
 
 /// Sessions that come back in a run, at most: each is laid out beforehand.
@@ -153,7 +143,6 @@ mod tests {
         for wrong in ["5", "0@1M", "101%@1M", "5%@", "5%@10", "nan@1M"] {
             assert!(slow(wrong).is_err(), "{wrong}");
         }
-        assert!(burst("300ms").is_ok() && burst("0ms").is_err());
     }
 
     #[test]

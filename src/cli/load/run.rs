@@ -124,7 +124,7 @@ fn widest(args: &LoadArgs, plan: Plan, media: &Media) -> Plan {
         let plan = with(&plan, n);
         names_of(&plan) == plan.publishers && preflight::check(&needs(args, &plan, media), &machine).is_ok()
     };
-    let (mut most, mut more) = (1, MAX_SESSIONS as u32 + 1);
+    let (mut most, mut more) = (1, MAX_SESSIONS + 1);
     while more - most > 1 {
         let middle = most + (more - most) / 2;
         *if can(middle) { &mut most } else { &mut more } = middle;
