@@ -804,3 +804,62 @@ fn what_a_client_says_has_no_secrets_unless_asked_for() {
         assert!(hex.contains("custom_login(2, null, ") && hex.contains("app: \"live\""), "{hex}");
     }
 }
+
+#[test]
+fn metadata_written_as_flv_has_no_secrets_unless_asked_for() {
+    use rtmp_bench::wire::amf0::Value as Amf;
+    use rtmp_bench::wire::chunk::{ChunkWriter, MessageHeader};
+    use rtmp_bench::wire::message::Message;
+    let mut dump = vec![3];
+    dump.resize(3073, 0);
+    let mut writer = ChunkWriter::default();
+    let mut say = |message: Message| {
+        let mut payload = Vec::new();
+        message.encode(&mut payload);
+        let header = MessageHeader { csid: 3, timestamp: 0, len: 0, type_id: message.type_id(), msid: 1 };
+        writer.write(&mut dump, header, &payload, None);
+    };
+    let metadata = Amf::object([
+        ("width", 640.0.into()),
+        ("encoder", "Lavf".into()),
+        ("streamKey", "hush-hush".into()),
+        ("title", "whisper, live".into()),
+    ]);
+    say(Message::command("publish", 5.0, vec![Amf::Null, "cam?sid=whisper".into(), "live".into()]));
+    say(Message::Data(
+        rtmp_bench::wire::message::Encoding::Amf0,
+        vec!["@setDataFrame".into(), "onMetaData".into(), metadata],
+    ));
+    say(Message::Video(vec![0x17, 1, 0, 0, 0, 9].into()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let capture = file(&folder, "client.bin", &dump).to_string_lossy().into_owned();
+    let path = folder.path().join("out.flv");
+    let flv = |more: &[&str]| {
+        let out = inspect(&[&[&capture[..], "--flv", &path.to_string_lossy()], more].concat());
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        String::from_utf8_lossy(&std::fs::read(&path).expect("written")).into_owned()
+    };
+    let (masked, shown) = (flv(&[]), flv(&["--show-secrets"]));
+    assert!(shown.contains("hush-hush") && shown.contains("whisper, live"), "{shown}");
+    assert_eq!(masked, shown.replace("hush-hush", "*********").replace("whisper", "*******"));
+}
+
+#[test]
+fn stdout_is_no_file() {
+    let capture = shipped("loc-ffmpeg-publish.pcapng");
+    let folder = tempfile::tempdir().expect("a folder");
+    for flag in ["--flv", "--scn", "--anonymise", "-o"] {
+        let file = if flag == "-o" { "json:-" } else { "-" };
+        let out = Command::new(env!("CARGO_BIN_EXE_rtmp-bench"))
+            .args(["inspect", &capture, flag, file])
+            .current_dir(&folder)
+            .output()
+            .expect("rtmp-bench runs");
+        let (said, status) = (stderr(&out), out.status.code());
+        assert!(
+            status == Some(2) && said.contains("stdout is for the result; expected a file"),
+            "{flag}: {said}"
+        );
+        assert!(!folder.path().join("-").exists(), "{flag} wrote it");
+    }
+}

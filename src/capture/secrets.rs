@@ -38,9 +38,25 @@ const EVERYDAY: [&[u8]; 18] = [
 #[derive(Debug, Default)]
 pub struct Secrets {
     known: Vec<BString>,
+    as_long: bool,
 }
 
 impl Secrets {
+    /// Those that are masked with as many stars as they have bytes.
+    pub fn as_long() -> Secrets {
+        Secrets { as_long: true, ..Secrets::default() }
+    }
+
+    /// The payload of a message with its secrets masked; `None` where it has none.
+    pub fn payload(&mut self, type_id: u8, payload: &[u8]) -> Option<Vec<u8>> {
+        let Ok(mut message) = Message::decode(type_id, payload) else {
+            // What cannot be decoded may hold a name or a token all the same.
+            return self.text(payload.as_bstr(), Place::Name).map(Vec::from);
+        };
+        let mut out = Vec::new();
+        self.mask(&mut message).then(|| message.encode(&mut out)).map(|()| out)
+    }
+
     /// Masks a message's secrets; `true` when there were any. Media, control messages and the like have none.
     pub fn mask(&mut self, message: &mut Message) -> bool {
         match message {
@@ -135,7 +151,7 @@ impl Secrets {
             found.push(0..text.len());
         }
         self.known.iter().for_each(|secret| repeated(text, secret, place, &mut found));
-        let out = masked(text, found);
+        let out = masked(text, found, self.as_long);
         (out != text).then_some(out)
     }
 
@@ -178,14 +194,16 @@ impl Place {
 }
 
 /// The text with these parts masked.
-fn masked(text: &[u8], mut parts: Vec<Range<usize>>) -> BString {
+fn masked(text: &[u8], mut parts: Vec<Range<usize>>, as_long: bool) -> BString {
     parts.sort_by_key(|part| (part.start, part.end));
     let (mut out, mut done) = (BString::default(), 0);
     for part in parts {
         if part.start >= done {
             out.extend_from_slice(&text[done..part.start]);
-            out.extend_from_slice(MASK.as_bytes());
+            out.extend_from_slice(if as_long { b"" } else { MASK.as_bytes() });
         }
+        let new = part.end.saturating_sub(part.start.max(done));
+        out.extend(std::iter::repeat_n(b'*', if as_long { new } else { 0 }));
         done = done.max(part.end);
     }
     out.extend_from_slice(&text[done..]);

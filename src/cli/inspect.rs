@@ -1,5 +1,6 @@
 //! `inspect`: what a capture holds.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -44,15 +45,15 @@ pub struct InspectArgs {
     #[arg(long)]
     hex: bool,
     /// Write the audio and video of the first session that has any (or of --stream) as FLV.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output::file())]
     flv: Option<PathBuf>,
     /// Write the client's side of the first session that connects (or of --stream) as a scenario.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output::file())]
     scn: Option<PathBuf>,
     /// Write the packets again so that the capture can be shown to others: addresses, names, keys, tokens and media are replaced, comments left
     /// out and what is not understood becomes zeros (stderr says in how many packets); lengths, times and headers stay, and so do the bytes of
     /// handshakes and the parameter sets of codecs (SPS, PPS, AudioSpecificConfig).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output::file())]
     anonymise: Option<PathBuf>,
     /// Departures from the specification, holes and damage are found (exit 1).
     #[arg(long)]
@@ -165,7 +166,8 @@ fn of(path: &Path, e: &io::Error) -> io::Error {
 struct Listener<'a> {
     args: &'a InspectArgs,
     out: BufWriter<io::Stdout>,
-    secrets: Vec<(u64, Secrets)>,
+    /// By the number of the connection.
+    secrets: HashMap<u64, Secrets>,
     origin: Option<Time>,
     flv: Option<Flv>,
     script: Option<Script>,
@@ -174,11 +176,15 @@ struct Listener<'a> {
 
 impl<'a> Listener<'a> {
     fn new(args: &'a InspectArgs) -> io::Result<Listener<'a>> {
-        let flv = args.flv.as_deref().map(|path| Flv::create(path).map_err(|e| of(path, &e))).transpose()?;
+        let flv = args
+            .flv
+            .as_deref()
+            .map(|path| Flv::create(path, args.show_secrets).map_err(|e| of(path, &e)))
+            .transpose()?;
         Ok(Listener {
             args,
             out: BufWriter::new(io::stdout()),
-            secrets: Vec::new(),
+            secrets: HashMap::new(),
             origin: None,
             flv,
             script: args.scn.is_some().then(|| Script::new(args.stream, args.show_secrets)),
@@ -256,35 +262,13 @@ impl<'a> Listener<'a> {
         payload: &[u8],
         shown: &mut Shown,
     ) -> String {
-        if !self.args.show_secrets {
-            match Message::decode(header.type_id, payload) {
-                Ok(mut message) => {
-                    if self.secrets(of).mask(&mut message) {
-                        message.encode(&mut shown.bytes);
-                        shown.instead_of = Some(payload.len());
-                        return notation::brief(&message, &header);
-                    }
-                }
-                // What cannot be decoded may hold a name or a token all the same.
-                Err(_) => {
-                    if let Some(masked) = self.secrets(of).text(payload.as_bstr(), secrets::Place::Name) {
-                        shown.bytes.extend_from_slice(&masked);
-                        shown.instead_of = Some(payload.len());
-                        return notation::brief_payload(&header, &masked);
-                    }
-                }
-            }
-        }
-        shown.bytes.extend_from_slice(payload);
-        notation::brief_payload(&header, payload)
-    }
-
-    fn secrets(&mut self, of: &Connection) -> &mut Secrets {
-        let at = self.secrets.iter().position(|(number, _)| *number == of.number).unwrap_or_else(|| {
-            self.secrets.push((of.number, Secrets::default()));
-            self.secrets.len() - 1
-        });
-        &mut self.secrets[at].1
+        let masked = match self.args.show_secrets {
+            false => self.secrets.entry(of.number).or_default().payload(header.type_id, payload),
+            true => None,
+        };
+        shown.instead_of = masked.as_ref().map(|_| payload.len());
+        shown.bytes = masked.unwrap_or_else(|| payload.to_vec());
+        notation::brief_payload(&header, &shown.bytes)
     }
 }
 
@@ -308,7 +292,8 @@ impl Watch for Listener<'_> {
 
     fn ended(&mut self, session: &mut Session) {
         session.notes.iter_mut().for_each(say_level);
-        self.secrets.retain(|(number, _)| *number != session.stream);
+        self.secrets.remove(&session.stream);
+        self.flv.iter_mut().for_each(|flv| drop(flv.secrets.remove(&session.stream)));
     }
 }
 
@@ -320,16 +305,20 @@ struct Flv {
     /// Metadata that came before a stream was chosen.
     metadata: Vec<(Place, MessageHeader, Vec<u8>)>,
     wrote: flv::Header,
+    /// By the number of the connection, where they are not to be seen.
+    secrets: HashMap<u64, Secrets>,
+    show_secrets: bool,
 }
 
 /// Connection, direction and message stream.
 type Place = (u64, Direction, u32);
 
 impl Flv {
-    fn create(path: &Path) -> io::Result<Flv> {
+    fn create(path: &Path, show_secrets: bool) -> io::Result<Flv> {
         let wrote = flv::Header { audio: false, video: false };
         let writer = flv::Writer::new(BufWriter::new(File::create(path)?), wrote)?;
-        Ok(Flv { path: path.into(), writer, chosen: None, metadata: Vec::new(), wrote })
+        let (metadata, secrets) = (Vec::new(), HashMap::new());
+        Ok(Flv { path: path.into(), writer, chosen: None, metadata, wrote, secrets, show_secrets })
     }
 
     fn message(
@@ -356,13 +345,31 @@ impl Flv {
                 }
                 Ok(())
             }
-            type_id::DATA_AMF0 if self.chosen == Some(place) => self.metadata(header, payload),
-            type_id::DATA_AMF0 if self.chosen.is_none() && self.metadata.len() < KEPT => {
-                self.metadata.push((place, header, payload.to_vec()));
+            _ if self.chosen.is_some_and(|(chosen, ..)| chosen != number) => Ok(()),
+            type_id::DATA_AMF0 => {
+                let payload = self.masked(number, header.type_id, payload);
+                if self.chosen == Some(place) {
+                    return self.metadata(header, &payload);
+                }
+                if self.chosen.is_none() && self.metadata.len() < KEPT {
+                    self.metadata.push((place, header, payload));
+                }
+                Ok(())
+            }
+            // What a client logs in with may stand in its metadata too.
+            type_id::COMMAND_AMF0 | type_id::COMMAND_AMF3 => {
+                self.masked(number, header.type_id, payload);
                 Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    /// The payload with its secrets masked, each as long as it was.
+    fn masked(&mut self, number: u64, type_id: u8, payload: &[u8]) -> Vec<u8> {
+        let secrets = self.secrets.entry(number).or_insert_with(Secrets::as_long);
+        let masked = if self.show_secrets { None } else { secrets.payload(type_id, payload) };
+        masked.unwrap_or_else(|| payload.to_vec())
     }
 
     fn media(&mut self, place: Place, type_id: u8, timestamp: u32, payload: &[u8]) -> io::Result<()> {

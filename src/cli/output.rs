@@ -1,9 +1,12 @@
 //! `-o FORMAT[:FILE]`: where results go.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 /// A format and, where given, the file (for `pcapng` the folder) it goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,12 +45,24 @@ impl Format {
     }
 }
 
+/// Reads the name of a file that is written; stdout has the result, so it is none.
+pub fn file() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(named)
+}
+
+fn named(file: OsString) -> Result<PathBuf, &'static str> {
+    if file == "-" {
+        return Err("stdout is for the result; expected a file (./- for one of this name)");
+    }
+    Ok(file.into())
+}
+
 /// Reads `FORMAT[:FILE]` for a verb that has these formats.
 pub fn one_of(formats: &'static [Format]) -> impl Fn(&str) -> Result<Output, String> + Clone {
     move |s| {
         let (name, file) = match s.split_once(':') {
             Some((_, "")) => return Err("expected a file behind the colon".into()),
-            Some((name, file)) => (name, Some(PathBuf::from(file))),
+            Some((name, file)) => (name, Some(named(file.into()).map_err(|e| e.to_string())?)),
             None => (s, None),
         };
         let named = |format: &&Format| format.name().split(':').next() == Some(name);
@@ -184,6 +199,8 @@ mod tests {
         assert_eq!(parse("xml").unwrap_err(), format!("unknown format 'xml'; {names}"));
         assert_eq!(parse("csv:x").unwrap_err(), format!("this verb has no format 'csv'; {names}"));
         assert!(parse("json:").unwrap_err().contains("expected a file"));
+        assert!(parse("json:-").unwrap_err().contains("stdout is for the result"));
+        assert_eq!(parse("json:./-"), Ok(Output { format: Format::Json, file: Some("./-".into()) }));
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub struct TestArgs {
     #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,
     /// Write the file that makes this run no finding, keeping reasons that still hold.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output::file())]
     write_expect: Option<PathBuf>,
     /// Lenient verdicts count as found.
     #[arg(long)]
