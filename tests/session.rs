@@ -3,7 +3,9 @@
 use rtmp_bench::wire::amf0::Value;
 use rtmp_bench::wire::handshake::{Block, Schema, Signer};
 use rtmp_bench::wire::message::{Message, UserControl};
-use rtmp_bench::wire::session::{Config, Error, Event, Fields, Goal, HANDSHAKE_LEN, Refusal, Session};
+use rtmp_bench::wire::session::{
+    Config, Error, Event, Fields, Goal, HANDSHAKE_LEN, Refusal, Session, connect_payload,
+};
 use rtmp_bench::wire::time::Time;
 
 const NOW: Time = Time::from_micros(5_000_000);
@@ -102,6 +104,43 @@ fn the_handshake_completes_in_any_pieces_plain_and_signed() {
             assert_eq!(s1.second_word() == 0, digest.is_none());
             assert_eq!((client.received(), server.received()), (HANDSHAKE_LEN, HANDSHAKE_LEN));
         }
+    }
+}
+
+#[test]
+fn a_connect_spelled_ahead_of_time_is_the_same_connect() {
+    for goal in [Goal::Playing, Goal::Publishing] {
+        let fields = Config {
+            app: "app".into(),
+            connect_with: vec![("flashVer".into(), "other".into()), ("more".into(), Value::Null)],
+            window: Some(1000),
+            ..Config::default()
+        };
+        let connect = Some(connect_payload(&fields, goal));
+        let [spelled, ahead] =
+            [fields, Config { connect, window: Some(1000), ..Config::default() }].map(|config| {
+                let (mut client, mut server) = (Session::client(config), Session::server(Config::default()));
+                client.pursue(NOW, goal);
+                let mut said = Vec::new();
+                for id in 1..=2 {
+                    while !client.is_silent() {
+                        let bytes = client.output();
+                        read(&mut server, &bytes, 4096);
+                        said.extend_from_slice(&bytes);
+                        read(&mut client, &server.output(), 4096);
+                    }
+                    server.send(
+                        &answer("_result", id.into(), vec![Value::Null, Value::Number(7.0)]),
+                        Fields::default(),
+                    );
+                    read(&mut client, &server.output(), 4096);
+                }
+                assert_eq!(client.reached(), Goal::Created);
+                said.extend_from_slice(&client.output());
+                said
+            });
+        assert!(spelled == ahead, "{goal:?}");
+        assert!(spelled.windows(5).any(|five| five == b"other"));
     }
 }
 

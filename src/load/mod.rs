@@ -18,6 +18,7 @@ use crate::net::conn::Dial;
 use crate::net::target::Target;
 use crate::net::tls::Tls;
 use crate::record::load;
+use crate::wire::session::{Config, Goal, connect_payload};
 
 pub mod find;
 mod limit;
@@ -88,8 +89,8 @@ struct Run {
     plan: Plan,
     media: Arc<Media>,
     way: Way,
-    app: String,
-    tc_url: String,
+    /// What connect says of players and of publishers.
+    connects: [Arc<[u8]>; 2],
     /// Of stream names.
     prefix: String,
     suffix: String,
@@ -156,6 +157,12 @@ impl Run {
         let shards = wanted.min(timetable.jobs.len()).max(1);
         let clock = Clock::start();
         let id: u32 = rand::random();
+        let config = Config {
+            app: target.app(),
+            tc_url: target.tc_url(),
+            connect_with: media.connect_with(),
+            ..Config::default()
+        };
         let run = Run {
             prefix: if target.prefix().is_empty() {
                 format!("bench-{id:08x}")
@@ -163,8 +170,7 @@ impl Run {
                 target.prefix().into()
             },
             suffix: target.suffix(),
-            app: target.app(),
-            tc_url: target.tc_url(),
+            connects: [Goal::Playing, Goal::Publishing].map(|goal| connect_payload(&config, goal)),
             slots: (0..plan.publishers).map(|_| Slot::default()).collect(),
             held_bytes: plan.held_bytes / shards,
             silence_ns: AtomicU64::new(clock.at(timetable.silence)),

@@ -244,10 +244,10 @@ impl Worker {
         let publishes = matches!(job.role, Role::Publisher(_));
         let (Role::Publisher(number) | Role::Player(number)) = job.role;
         let config = Config {
-            app: run.app.clone(),
-            tc_url: run.tc_url.clone(),
+            app: String::new(),
+            tc_url: String::new(),
             name,
-            connect_with: run.media.connect_with(),
+            connect: Some(run.connects[usize::from(publishes)].clone()),
             chunk_size: publishes.then_some(CHUNK_SIZE),
             seed: u64::from(run.id) << 33 | u64::from(number) << 1 | u64::from(publishes),
             limits: LIMITS,
@@ -373,8 +373,10 @@ impl Worker {
 
     /// Takes what the session has to say behind what is to be written.
     fn hear(&mut self) {
-        if !self.session.is_silent() {
-            self.out.extend_from_slice(&self.session.output());
+        if self.out.is_empty() {
+            self.out = self.session.take_output();
+        } else if !self.session.is_silent() {
+            self.out.extend_from_slice(&self.session.take_output());
         }
     }
 

@@ -271,6 +271,15 @@ fn put_name(out: &mut Vec<u8>, name: &[u8]) {
     out.extend_from_slice(&name[..usize::from(len)]);
 }
 
+/// Appends a string as [`Value::encode`] does.
+pub(super) fn put_string(out: &mut Vec<u8>, text: &[u8]) {
+    if text.len() > usize::from(u16::MAX) {
+        return put_long(out, 0x0C, text);
+    }
+    out.push(0x02);
+    put_name(out, text);
+}
+
 fn put_long(out: &mut Vec<u8>, marker: u8, text: &[u8]) {
     out.push(marker);
     out.extend_from_slice(&be32(text.len()));
@@ -294,11 +303,7 @@ impl Value {
                 out.extend_from_slice(&n.to_be_bytes());
             }
             Value::Boolean(b) => out.extend_from_slice(&[0x01, u8::from(*b)]),
-            Value::String(s) if s.len() > usize::from(u16::MAX) => put_long(out, 0x0C, s),
-            Value::String(s) => {
-                out.push(0x02);
-                put_name(out, s);
-            }
+            Value::String(s) => put_string(out, s),
             Value::Object(fields) => {
                 out.push(0x03);
                 put_fields(out, fields);

@@ -268,27 +268,26 @@ impl Message {
 
 impl Command {
     // rtmp 7.1.1: the name, the transaction id, then the command object.
-    fn new(encoding: Encoding, values: Vec<Value>) -> Result<Command, DecodeError> {
-        let mut values = values.into_iter().peekable();
-        let name = match values.next() {
-            Some(Value::String(name) | Value::LongString(name)) => name,
-            Some(Value::Amf3(amf3::Value::String(name))) => name,
+    fn new(encoding: Encoding, mut args: Vec<Value>) -> Result<Command, DecodeError> {
+        let name = match args.first_mut() {
+            Some(Value::String(name) | Value::LongString(name)) => std::mem::take(name),
+            Some(Value::Amf3(amf3::Value::String(name))) => std::mem::take(name),
             Some(_) => return Err(DecodeError::Command("a command whose first value is no string")),
             None => return Err(DecodeError::Command("a command without a name")),
         };
-        let transaction_id = match values.peek() {
+        let transaction_id = match args.get(1) {
             Some(Value::Number(n)) => Some(*n),
             Some(Value::Amf3(amf3::Value::Double(n))) => Some(*n),
             Some(Value::Amf3(amf3::Value::Integer(n))) => Some(f64::from(*n)),
             _ => None,
         };
-        let args = values.skip(usize::from(transaction_id.is_some())).collect();
+        args.drain(..1 + usize::from(transaction_id.is_some()));
         Ok(Command { encoding, name, transaction_id, args })
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
         select(self.encoding, out);
-        Value::String(self.name.clone()).encode(out);
+        amf0::put_string(out, &self.name);
         if let Some(id) = self.transaction_id {
             Value::Number(id).encode(out);
         }

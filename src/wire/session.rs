@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -19,7 +20,7 @@ mod flow;
 mod quick;
 
 use client::Pursuit;
-pub use client::start_answered;
+pub use client::{connect_payload, start_answered};
 use flow::Flow;
 use quick::Gathering;
 pub use quick::{Heads, Skimmed};
@@ -56,6 +57,8 @@ pub struct Config {
     pub name: String,
     /// Fields of the connect object that are added or, where the name is there already, replaced.
     pub connect_with: Vec<(String, Value)>,
+    /// What connect says, spelled ahead of time where many sessions say the same ([`connect_payload`]); `None`: what follows from the fields above.
+    pub connect: Option<Arc<[u8]>>,
     /// Whether acknowledgements are sent as the peer's window asks.
     pub acks: bool,
     /// Whether Set Peer Bandwidth is answered and heeded.
@@ -89,6 +92,7 @@ impl Default for Config {
             tc_url: "rtmp://localhost/live".into(),
             name: "stream".into(),
             connect_with: Vec::new(),
+            connect: None,
             acks: true,
             bandwidth: true,
             pongs: true,
@@ -309,7 +313,12 @@ impl Session {
 
     /// What is to be sent, all of it; empty when nothing is.
     pub fn output(&mut self) -> Bytes {
-        Bytes::from(std::mem::take(&mut self.core.out))
+        self.take_output().into()
+    }
+
+    /// The same, not to be shared.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.core.out)
     }
 
     /// When [`Session::timeout`] wants to be called.
@@ -498,6 +507,7 @@ impl Core {
         if let Some(s1) = &self.peer_hello
             && (HELLO_END..HANDSHAKE_LEN).contains(&self.shaken)
         {
+            self.out.reserve(BLOCK_LEN + COMMAND_ROOM);
             let mut c2 = s1.echo(read_at);
             if let Some((_, digest)) = self.config.digest.and_then(|_| s1.digest(Signer::Server)) {
                 c2.sign_answer(Signer::Client, &digest);
@@ -525,14 +535,13 @@ impl Core {
     }
 
     fn hello(&self) -> Block {
-        let mut random = Vec::with_capacity(BLOCK_LEN);
-        let mut state = self.config.seed;
-        while random.len() < BLOCK_LEN {
-            random.extend_from_slice(&split_mix(&mut state).to_le_bytes());
-        }
         // rtmp 5.2.3: the second word is zero; with a digest it is a version.
         let signed = self.config.digest.filter(|_| !self.server);
-        let mut block = Block::new(self.config.hello_time, signed.map_or(0, |_| CLIENT_VERSION), &random);
+        let mut block = Block::new(self.config.hello_time, signed.map_or(0, |_| CLIENT_VERSION), &[]);
+        let mut state = self.config.seed;
+        for random in block.0[8..].chunks_exact_mut(8) {
+            random.copy_from_slice(&split_mix(&mut state).to_le_bytes());
+        }
         if let Some(schema) = signed {
             block.sign(Signer::Client, schema);
         }
@@ -603,6 +612,7 @@ impl Core {
     fn queue(&mut self, message: &Message) {
         if self.may_speak() {
             let mut out = std::mem::take(&mut self.out);
+            out.reserve(QUEUED_ROOM);
             self.encode(&mut out, message, Fields::default());
             self.out = out;
         }
@@ -630,7 +640,7 @@ impl Core {
                 self.writer.write(out, header, payload, fields.fmt);
             }
             _ => {
-                let mut payload = Vec::new();
+                let mut payload = Vec::with_capacity(QUEUED_ROOM);
                 message.encode(&mut payload);
                 self.writer.write(out, header, &payload, fields.fmt);
             }
@@ -666,6 +676,11 @@ pub fn customary(message: &Message) -> (u32, bool) {
         Message::Aggregate(_) | Message::Unknown { .. } => (7, true),
     }
 }
+
+/// What most that a session says by itself fits into, a message or two, in bytes: it is to grow at once.
+const QUEUED_ROOM: usize = 128;
+/// What most connects fit into, in bytes.
+const COMMAND_ROOM: usize = 512;
 
 /// rtmp 7.2.2: what is said on a message stream; every other command is one of NetConnection.
 const NET_STREAM_COMMANDS: &[&str] =

@@ -2,9 +2,11 @@
 //!
 //! Answers are matched by what they say, never by their place: real servers differ in order, chunk stream and message stream.
 
-use bstr::BStr;
+use std::sync::Arc;
 
-use super::{Core, Goal, Refusal};
+use bstr::{BStr, ByteSlice};
+
+use super::{Config, Core, Goal, Refusal};
 use crate::wire::amf0::Value;
 use crate::wire::chunk::MessageHeader;
 use crate::wire::message::{Command, Message, UserControl, type_id};
@@ -88,12 +90,10 @@ impl Pursuit {
     /// A command goes out, by ourselves or by hand: its answer counts either way.
     pub fn sent(&mut self, command: &Command, msid: u32) {
         let id = command.transaction_id.unwrap_or(0.0);
-        if id.is_finite() {
-            self.last_id = self.last_id.max(id.floor());
-        }
+        self.used(id);
         let asked = Step::Asked(id);
         match &command.name[..] {
-            b"connect" if self.connect == Step::Idle => self.connect = asked,
+            b"connect" => self.connecting(id),
             b"createStream" if self.create == Step::Idle => self.create = asked,
             b"publish" if self.starts(msid) => (self.start, self.starting) = (asked, Goal::Publishing),
             b"play" if self.starts(msid) => (self.start, self.starting) = (asked, Goal::Playing),
@@ -104,7 +104,21 @@ impl Pursuit {
         }
         if self.start == asked {
             let name = command.args.get(1).and_then(Value::as_text);
-            self.name = name.map(ToString::to_string).unwrap_or_default();
+            self.name = name.map(|name| name.to_str_lossy().into_owned()).unwrap_or_default();
+        }
+    }
+
+    /// The same of a connect.
+    fn connecting(&mut self, id: f64) {
+        self.used(id);
+        if self.connect == Step::Idle {
+            self.connect = Step::Asked(id);
+        }
+    }
+
+    fn used(&mut self, id: f64) {
+        if id.is_finite() {
+            self.last_id = self.last_id.max(id.floor());
         }
     }
 
@@ -159,30 +173,14 @@ impl Core {
     }
 
     fn connect(&mut self) {
-        let text = |s: &str| Value::from(s);
-        let mut fields = vec![
-            ("app".into(), text(&self.config.app)),
-            ("type".into(), text("nonprivate")),
-            ("flashVer".into(), text(FLASH_VER)),
-            ("tcUrl".into(), text(&self.config.tc_url)),
-        ];
-        if self.pursuit.goal == Goal::Playing {
-            fields.extend([
-                ("fpad".into(), Value::Boolean(false)),
-                ("capabilities".into(), Value::Number(15.0)),
-                ("audioCodecs".into(), Value::Number(4071.0)),
-                ("videoCodecs".into(), Value::Number(252.0)),
-                ("videoFunction".into(), Value::Number(1.0)),
-            ]);
-        }
-        for (name, value) in &self.config.connect_with {
-            match fields.iter_mut().find(|(known, _)| *known == name.as_str()) {
-                Some((_, old)) => *old = value.clone(),
-                None => fields.push((name.as_str().into(), value.clone())),
-            }
-        }
-        // rtmp 7.2.1.1: the transaction id of connect is always 1.
-        self.queue(&Message::command("connect", 1.0, vec![Value::Object(fields)]));
+        let Some(payload) = self.config.connect.clone() else {
+            return self.queue(&connect(&self.config, self.pursuit.goal));
+        };
+        let header = MessageHeader { csid: 3, timestamp: 0, len: 0, type_id: type_id::COMMAND_AMF0, msid: 0 };
+        let before = self.out.len();
+        self.writer.write(&mut self.out, header, &payload, None);
+        self.flow.sent += (self.out.len() - before) as u64;
+        self.pursuit.connecting(CONNECT_ID);
     }
 
     fn publish(&mut self) {
@@ -295,6 +293,39 @@ impl Core {
     }
 }
 
+/// What a client with this goal says in connect, for [`Config::connect`].
+pub fn connect_payload(config: &Config, goal: Goal) -> Arc<[u8]> {
+    let mut payload = Vec::new();
+    connect(config, goal).encode(&mut payload);
+    payload.into()
+}
+
+fn connect(config: &Config, goal: Goal) -> Message {
+    let text = |s: &str| Value::from(s);
+    let mut fields = vec![
+        ("app".into(), text(&config.app)),
+        ("type".into(), text("nonprivate")),
+        ("flashVer".into(), text(FLASH_VER)),
+        ("tcUrl".into(), text(&config.tc_url)),
+    ];
+    if goal == Goal::Playing {
+        fields.extend([
+            ("fpad".into(), Value::Boolean(false)),
+            ("capabilities".into(), Value::Number(15.0)),
+            ("audioCodecs".into(), Value::Number(4071.0)),
+            ("videoCodecs".into(), Value::Number(252.0)),
+            ("videoFunction".into(), Value::Number(1.0)),
+        ]);
+    }
+    for (name, value) in &config.connect_with {
+        match fields.iter_mut().find(|(known, _)| *known == name.as_str()) {
+            Some((_, old)) => *old = value.clone(),
+            None => fields.push((name.as_str().into(), value.clone())),
+        }
+    }
+    Message::command("connect", CONNECT_ID, vec![Value::Object(fields)])
+}
+
 /// Whether an onStatus confirms (`true`) or refuses what publishing or playing asked for; `None`: it says neither.
 pub fn start_answered(starting: Goal, status: &Command) -> Option<bool> {
     let (code, level) = status_of(status);
@@ -318,6 +349,8 @@ fn status_of(command: &Command) -> (&BStr, &BStr) {
     (field("code"), field("level"))
 }
 
+/// rtmp 7.2.1.1: the transaction id of connect is always 1.
+const CONNECT_ID: f64 = 1.0;
 /// What good clients of today call themselves.
 const FLASH_VER: &str = "FMLE/3.0 (compatible; rtmp-bench)";
 /// What a player asks to be buffered, in milliseconds.
