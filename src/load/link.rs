@@ -7,9 +7,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send, setsockopt, sockopt};
+use nix::sys::uio::writev;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::net::conn::{Dial, Io};
 use crate::net::tls::Tls;
@@ -28,7 +31,12 @@ pub enum Way {
 /// One connection.
 pub enum Link {
     /// Read as soon as something is there.
-    Tcp(TcpStream),
+    Tcp {
+        /// Nonblocking.
+        stream: TcpStream,
+        /// The last write was not taken.
+        full: bool,
+    },
     /// Nobody watches whether something is there.
     Swept(std::net::TcpStream),
     /// Anything else.
@@ -73,22 +81,13 @@ impl Way {
     pub async fn open(&self, wishes: Wishes) -> io::Result<Link> {
         match self {
             Way::Tcp(addr) | Way::Tls(addr, ..) => {
-                let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-                if let Some(source) = wishes.source {
-                    // The port is chosen when the target is known: one for each target, not one for all.
-                    let _ = setsockopt(&socket, sockopt::IpBindAddressNoPort, &true);
-                    socket.bind((source, 0).into())?;
+                let stream = TcpStream::from_std(begin(*addr, wishes)?)?;
+                // On a short way it is there already, and to be told so would take a turn of the event loop.
+                if stream.peer_addr().is_err() {
+                    stream.writable().await?;
+                    stream.take_error()?.map_or(Ok(()), Err)?;
                 }
-                if let Some(room) = wishes.room {
-                    socket.set_recv_buffer_size(room)?;
-                }
-                let stream = socket.connect(*addr).await?;
-                // Without these two the numbers are worse and the session is as good.
-                let _ = stream.set_nodelay(true);
-                if wishes.stamps {
-                    let _ = setsockopt(&stream, sockopt::ReceiveTimestampns, &true);
-                }
-                Ok(Link::Tcp(stream))
+                Ok(Link::Tcp { stream, full: false })
             }
             Way::Dial(dial) => Ok(Link::Any(dial.dial().await?)),
         }
@@ -105,7 +104,7 @@ impl Way {
     /// When its handshake fails.
     pub async fn secure(&self, link: Link) -> io::Result<Link> {
         match (self, link) {
-            (Way::Tls(_, tls, host), Link::Tcp(stream)) => {
+            (Way::Tls(_, tls, host), Link::Tcp { stream, .. }) => {
                 Ok(Link::Any(Box::new(tls.connect(host, stream).await?)))
             }
             (_, link) => Ok(link),
@@ -120,7 +119,7 @@ impl Link {
     /// When the socket cannot be taken out of the event loop.
     pub fn unwatch(self) -> io::Result<Link> {
         match self {
-            Link::Tcp(stream) => Ok(Link::Swept(stream.into_std()?)),
+            Link::Tcp { stream, .. } => Ok(Link::Swept(stream.into_std()?)),
             other => Ok(other),
         }
     }
@@ -133,7 +132,7 @@ impl Link {
         control: &mut [u8],
     ) -> Poll<io::Result<Got>> {
         match self {
-            Link::Tcp(stream) => loop {
+            Link::Tcp { stream, .. } => loop {
                 match read_stamped(stream, buffer, control) {
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_read_ready(cx))?,
                     read => return Poll::Ready(read),
@@ -154,15 +153,17 @@ impl Link {
     /// Writes what is taken at once.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
-            Link::Tcp(stream) => loop {
-                let written = match slices {
-                    [one] => stream.try_write(one),
-                    _ => stream.try_write_vectored(slices),
-                };
-                match written {
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_write_ready(cx))?,
-                    written => return Poll::Ready(written),
+            Link::Tcp { stream, full } => loop {
+                if *full {
+                    ready!(stream.poll_write_ready(cx))?;
                 }
+                let written = write(stream, slices);
+                *full = written == Err(Errno::EAGAIN);
+                if !*full {
+                    return Poll::Ready(written.map_err(Into::into));
+                }
+                // What the event loop was told before holds no longer.
+                let _ = stream.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
             },
             Link::Swept(stream) => match stream.write_vectored(slices) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
@@ -170,6 +171,36 @@ impl Link {
             },
             Link::Any(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
+    }
+}
+
+/// A socket that connects.
+fn begin(addr: SocketAddr, wishes: Wishes) -> io::Result<std::net::TcpStream> {
+    let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
+    if let Some(source) = wishes.source {
+        // The port is chosen when the target is known: one for each target, not one for all.
+        let _ = setsockopt(&socket, sockopt::IpBindAddressNoPort, &true);
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(source, 0)))?;
+    }
+    if let Some(room) = wishes.room {
+        setsockopt(&socket, sockopt::RcvBuf, &(room as usize))?;
+    }
+    // Without these two the numbers are worse and the session is as good.
+    let _ = setsockopt(&socket, sockopt::TcpNoDelay, &true);
+    if wishes.stamps {
+        let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
+    }
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(addr)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket.into()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn write(stream: &TcpStream, slices: &[IoSlice<'_>]) -> nix::Result<usize> {
+    match slices {
+        [one] => send(stream.as_raw_fd(), one, MsgFlags::MSG_NOSIGNAL),
+        _ => writev(stream, slices),
     }
 }
 
@@ -190,4 +221,77 @@ fn read_stamped(stream: &TcpStream, buffer: &mut [u8], control: &mut [u8]) -> io
         if (1..room).contains(&read.bytes) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     });
     got.map_or_else(|| Err(tried.err().unwrap_or_else(|| io::ErrorKind::WouldBlock.into())), Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use nix::sys::socket::{Backlog, listen};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn listener() -> (TcpListener, Way) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let way = Way::Tcp(listener.local_addr().expect("an address"));
+        (listener, way)
+    }
+
+    #[tokio::test]
+    async fn what_is_not_taken_at_once_goes_out_when_it_is_read() {
+        let (listener, way) = listener().await;
+        let mut link = way.open(Wishes::default()).await.expect("a connection");
+        let (peer, _) = listener.accept().await.expect("the same");
+        let piece = vec![7; 1 << 20];
+        let mut write = async || poll_fn(|cx| link.poll_write(cx, &[IoSlice::new(&piece)])).await;
+        let mut written = 0;
+        // As much as the kernel holds.
+        while let Some(n) = now(write()).await {
+            written += n.expect("a whole connection");
+        }
+        assert!(now(write()).await.is_none());
+        let (mut read, mut buffer) = (0, vec![0; 1 << 20]);
+        tokio::join!(async { written += write().await.expect("it is taken") }, async {
+            while read < 1 << 20 {
+                peer.readable().await.expect("bytes");
+                read += peer.try_read(&mut buffer).unwrap_or(0);
+            }
+        });
+        while read < written {
+            peer.readable().await.expect("bytes");
+            read += peer.try_read(&mut buffer).unwrap_or(0);
+        }
+        assert_eq!(read, written);
+    }
+
+    /// What it comes to, if that is at once.
+    async fn now<T>(what: impl Future<Output = T>) -> Option<T> {
+        let mut what = std::pin::pin!(what);
+        poll_fn(|cx| match what.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn who_does_not_accept_is_waited_for_and_who_refuses_is_told() {
+        let (listener, way) = listener().await;
+        // Two have room; of the next the kernel hears nothing until it asks again.
+        listen(&listener, Backlog::new(1).expect("a number")).expect("it listens");
+        let mut waiting = Vec::new();
+        for _ in 0..2 {
+            waiting.push(now(way.open(Wishes::default())).await.expect("at once").expect("a connection"));
+        }
+        let mut third = Box::pin(way.open(Wishes::default()));
+        assert!(now(third.as_mut()).await.is_none(), "there is no room");
+        for _ in 0..2 {
+            listener.accept().await.expect("one of the two");
+        }
+        assert!(matches!(third.await, Ok(Link::Tcp { .. })));
+        drop(listener);
+        let refused = way.open(Wishes::default()).await.map(drop).expect_err("nobody listens");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
 }
