@@ -1,6 +1,7 @@
 //! One single-threaded event loop: its sessions never leave it, and what they measure is its own until it hands it over each second.
 
 use std::cell::{Cell, RefCell};
+use std::hint::black_box;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,6 +27,10 @@ use crate::wire::chunk::MessageHeader;
 const BUFFER: usize = 64 << 10;
 /// Sessions that are begun at a time, before those that are there have their turn.
 const BEGUN: usize = 8;
+/// What a session takes of memory, less rather than more.
+const SESSION_BYTES: usize = 3 << 10;
+/// Somewhat less than the 32 MiB above which everything is mapped apart (mallopt(3), M_MMAP_THRESHOLD).
+const MAX_RESERVED: usize = 24 << 20;
 /// How often it looks after itself.
 const LOOK: Duration = Duration::from_millis(100);
 /// A step of the clocks against each other above which kernel stamps are not believed until the next look, in nanoseconds.
@@ -85,9 +90,17 @@ pub fn start(
     reports: UnboundedSender<Report>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new()
-        .name(format!("shard {number}"))
-        .spawn(move || LocalSet::new().block_on(&runtime, drive(run, jobs, reports)))
+    std::thread::Builder::new().name(format!("shard {number}")).spawn(move || {
+        reserve(jobs.len() * SESSION_BYTES);
+        LocalSet::new().block_on(&runtime, drive(run, jobs, reports))
+    })
+}
+
+/// Lets the allocator have so much memory at hand, none of it touched. glibc's grows the heap of a thread that is not the first page by page, with a
+/// system call each; what is freed goes back to the heap, if not to the system. The first of the two is mapped apart, which makes the second one
+/// the heap's.
+fn reserve(bytes: usize) {
+    (0..2).for_each(|_| drop(black_box(Vec::<u8>::with_capacity(bytes.min(MAX_RESERVED)))));
 }
 
 /// Runs these jobs, in a [`LocalSet`].
