@@ -195,6 +195,8 @@ struct Named {
     base: BString,
     /// Takes the place of the recorded query.
     query: Option<BString>,
+    /// Whether one of the sessions publishes it.
+    published: bool,
 }
 
 impl Names {
@@ -209,16 +211,26 @@ impl Names {
                 Some(name) => {
                     let (base, query) = name.split_once('?').map_or((&name[..], ""), |(b, q)| (b, q));
                     let more = if list.is_empty() { String::new() } else { format!("-{}", list.len() + 1) };
-                    Named { base: format!("{base}{more}").into(), query: Some(query.into()) }
+                    Named {
+                        base: format!("{base}{more}").into(),
+                        query: Some(query.into()),
+                        published: false,
+                    }
                 }
-                None => Named { base: recorded.into(), query: None },
+                None => Named { base: recorded.into(), query: None, published: false },
             };
+            named.published = recordings.iter().any(|r| r.publishes(recorded));
             if settings.copies > 1 {
                 named.base.extend_from_slice(format!("-{copy}").as_bytes());
             }
             list.push((recorded.into(), named));
         }
         Names { list }
+    }
+
+    /// Whether one of the sessions publishes what is recorded under this name.
+    pub fn is_published(&self, recorded: &BStr) -> bool {
+        self.list.iter().any(|(known, named)| known == base(recorded) && named.published)
     }
 
     /// What a recorded name is at the target; `None`: it is no stream's name.

@@ -183,6 +183,30 @@ fn what_cannot_be_replayed_is_told() {
 }
 
 #[test]
+fn a_player_of_nothing_is_told_what_to_do() {
+    let hint = |name: &str| {
+        format!(
+            "  note      nothing came of {name}, which no session of this replay publishes: the target must have it, live or as a file; --name plays another\n"
+        )
+    };
+    for (capture, name, status) in [
+        ("loc-gst-rtmp2src-play.pcapng", "base.flv", 0),
+        ("loc-rtmpdump-play-chunk128.pcap", "base.flv", 1),
+        ("loc-rtmpdump-live-play-client.bin", "cam5", 0),
+    ] {
+        let out = replay(&[&path(capture), "--pace", "asap"]);
+        let said = text(&out.stdout);
+        assert_eq!(out.status.code(), Some(status), "{said}");
+        assert!(said.contains(&hint(name)), "{capture}: {said}");
+    }
+    // Where the recorded player got nothing either, or somebody publishes, there is nothing to do.
+    for capture in ["loc-rejected-and-aborted.pcapng", "loc-ffmpeg-publish.pcapng"] {
+        let said = text(&replay(&[&path(capture), "--pace", "asap"]).stdout);
+        assert!(!said.contains("nothing came"), "{capture}: {said}");
+    }
+}
+
+#[test]
 fn one_session_by_its_key_or_number() {
     let capture = path("loc-rejected-and-aborted.pcapng");
     for key in ["127.0.0.1:32994->127.0.0.1:19399", "4"] {

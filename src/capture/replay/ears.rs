@@ -54,6 +54,11 @@ impl<'a> Ears<'a> {
         self.live[call].on = Some(msid);
     }
 
+    /// Whether a call went out.
+    pub fn was_asked(&self, call: usize) -> bool {
+        self.live[call].on.is_some()
+    }
+
     /// Whether a call was granted or refused.
     pub fn is_settled(&self, call: usize) -> bool {
         self.live[call].granted.is_some()

@@ -92,6 +92,22 @@ impl Stage {
         }
     }
 
+    /// What to do where nothing came to a player because nobody published it.
+    fn nothing_came(&self, recording: &Recording, ears: &Ears<'_>) -> Option<String> {
+        let recorded =
+            !recording.server_spoke || recording.came.keys().any(|type_id| carries_media(*type_id));
+        let mut steps = recording.steps.iter().filter(|_| recorded && ears.media() == 0);
+        let name = steps.find_map(|step| match step.act {
+            Act::Call(_, call) if ears.was_asked(call) => step.names(Kind::Play, &recording.calls),
+            _ => None,
+        });
+        let name = self.names.of(name.filter(|name| !self.names.is_published(name))?)?.to_string();
+        Some(format!(
+            "nothing came of {}, which no session of this replay publishes: the target must have it, live or as a file; --name plays another",
+            shown(&name, self.settings.show_secrets)
+        ))
+    }
+
     fn config(&self, recording: &Recording) -> Config {
         let app = self.settings.app.clone().unwrap_or_else(|| recording.app.to_string());
         Config {
@@ -152,7 +168,9 @@ impl Performance<'_> {
         for (_, watcher) in watchers {
             record.verify.push(watcher.finish(|name| shown(name, show)).await);
         }
+        let nothing_came = self.stage.nothing_came(self.recording, &ears);
         ears.into_record(record);
+        record.notes.extend(nothing_came);
     }
 
     async fn turn(&mut self, until: Instant) -> Result<bool, Stop> {
@@ -377,7 +395,9 @@ impl Performance<'_> {
         if !self.stage.settings.verify || self.recording.calls[call].refused {
             return;
         }
-        let Some(name) = published(step).and_then(|name| self.stage.names.of(name)) else { return };
+        let name =
+            step.names(Kind::Publish, &self.recording.calls).and_then(|name| self.stage.names.of(name));
+        let Some(name) = name else { return };
         let name = name.to_string();
         // A player stays while its stream goes and comes again.
         if let Some((calls, _)) = self.watchers.iter_mut().find(|(_, watcher)| watcher.is_there(&name)) {
@@ -507,14 +527,6 @@ impl Performance<'_> {
                 *text = name;
             }
         }
-    }
-}
-
-/// The name that a step publishes.
-fn published(step: &Step) -> Option<&BStr> {
-    match &step.act {
-        Act::Call(command, _) => command.args.get(1).and_then(Value::as_text),
-        _ => None,
     }
 }
 

@@ -86,6 +86,18 @@ pub struct Step {
     pub media_before: u64,
 }
 
+impl Step {
+    /// The name in it, where it is a call of this kind; `calls`: those of its recording.
+    pub fn names(&self, kind: Kind, calls: &[Call]) -> Option<&BStr> {
+        match &self.act {
+            Act::Call(command, call) if calls[*call].kind == kind => {
+                command.args.get(1).and_then(Value::as_text)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A message stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
@@ -183,6 +195,13 @@ impl Recording {
         let is = |s: &Step| carries_media(s.header.type_id);
         let first = self.steps.iter().position(is).unwrap_or(self.steps.len());
         first..self.steps.iter().rposition(is).map_or(first, |last| last + 1)
+    }
+
+    /// Whether it publishes under this name, which is without a query.
+    pub fn publishes(&self, name: &BStr) -> bool {
+        let named =
+            |step: &Step| step.names(Kind::Publish, &self.calls).is_some_and(|said| base(said) == name);
+        self.steps.iter().any(named)
     }
 
     /// The pauses between messages that are sat out at this pace and last at least so long: how many, and their sum. What the recorded
