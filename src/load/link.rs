@@ -2,20 +2,22 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send, setsockopt, sockopt};
-use nix::sys::uio::writev;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send, sendmsg, setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::net::conn::{Dial, Io};
 use crate::net::tls::Tls;
+
+/// sendmsg(2): pieces of one write.
+const PIECES: usize = 1024;
 
 /// How a target is reached.
 #[derive(Clone)]
@@ -124,6 +126,14 @@ impl Link {
         }
     }
 
+    /// Its socket, where bytes can be written past it; not for longer than it lives.
+    pub fn fd(&self) -> Option<RawFd> {
+        match self {
+            Link::Tcp { stream, .. } => Some(stream.as_raw_fd()),
+            Link::Swept(_) | Link::Any(_) => None,
+        }
+    }
+
     /// Reads once. After less than `buffer` holds there is nothing more: asking again costs no system call.
     pub fn poll_read(
         &mut self,
@@ -151,13 +161,13 @@ impl Link {
     }
 
     /// Writes what is taken at once.
-    pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Link::Tcp { stream, full } => loop {
                 if *full {
                     ready!(stream.poll_write_ready(cx))?;
                 }
-                let written = write(stream, slices);
+                let written = write(stream.as_raw_fd(), &[IoSlice::new(bytes)]);
                 *full = written == Err(Errno::EAGAIN);
                 if !*full {
                     return Poll::Ready(written.map_err(Into::into));
@@ -165,11 +175,11 @@ impl Link {
                 // What the event loop was told before holds no longer.
                 let _ = stream.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
             },
-            Link::Swept(stream) => match stream.write_vectored(slices) {
+            Link::Swept(stream) => match stream.write(bytes) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
                 written => Poll::Ready(written),
             },
-            Link::Any(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Link::Any(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 }
@@ -197,10 +207,12 @@ fn begin(addr: SocketAddr, wishes: Wishes) -> io::Result<std::net::TcpStream> {
     }
 }
 
-fn write(stream: &TcpStream, slices: &[IoSlice<'_>]) -> nix::Result<usize> {
+/// Writes what is taken at once, by the calls of sockets: those of files look at more.
+pub fn write(fd: RawFd, slices: &[IoSlice<'_>]) -> nix::Result<usize> {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     match slices {
-        [one] => send(stream.as_raw_fd(), one, MsgFlags::MSG_NOSIGNAL),
-        _ => writev(stream, slices),
+        [one] => send(fd, one, flags),
+        _ => sendmsg::<()>(fd, &slices[..slices.len().min(PIECES)], &[], flags, None),
     }
 }
 
@@ -244,7 +256,7 @@ mod tests {
         let mut link = way.open(Wishes::default()).await.expect("a connection");
         let (peer, _) = listener.accept().await.expect("the same");
         let piece = vec![7; 1 << 20];
-        let mut write = async || poll_fn(|cx| link.poll_write(cx, &[IoSlice::new(&piece)])).await;
+        let mut write = async || poll_fn(|cx| link.poll_write(cx, &piece)).await;
         let mut written = 0;
         // As much as the kernel holds.
         while let Some(n) = now(write()).await {

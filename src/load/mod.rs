@@ -27,6 +27,7 @@ pub mod media;
 pub mod metrics;
 pub mod name;
 pub mod plan;
+mod pump;
 mod said;
 mod shard;
 pub mod slo;
@@ -44,6 +45,7 @@ use plan::{Job, Plan};
 use shard::Report;
 use stats::Count;
 use watch::Watch;
+use wheel::Timer;
 
 /// How long players wait for what is under way once publishers are silent.
 pub const DRAIN: Duration = Duration::from_secs(5);
@@ -343,7 +345,7 @@ pub async fn simulate(
     let planned = shares.iter().map(Vec::len).sum::<usize>() as u64;
     let shards = LocalSet::new();
     for jobs in shares {
-        shards.spawn_local(shard::drive(run.clone(), jobs, reports.clone()));
+        shards.spawn_local(shard::drive(run.clone(), jobs, reports.clone(), Timer::coarse()));
     }
     drop(reports);
     let interrupted = shards.run_until(collector.collect(&run, seconds, stop, on_second)).await;

@@ -16,10 +16,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::media::Kind;
 use super::plan::{Job, Role};
+use super::pump::Pump;
 use super::said::Said;
 use super::stats::{Metric, Stats};
 use super::track::{Came, Receiver};
-use super::wheel::Wheel;
+use super::wheel::{Timer, Wheel};
 use super::{Run, clock_ns, worker};
 use crate::wire::chunk::MessageHeader;
 
@@ -60,8 +61,6 @@ pub struct Shard {
     pub run: Arc<Run>,
     pub buffer: RefCell<Vec<u8>>,
     pub control: RefCell<Vec<u8>>,
-    /// Chunk headers of the frame that is being written, and of a short one all of it.
-    pub heads: RefCell<Vec<u8>>,
     /// The last command of whichever session is read.
     pub said: RefCell<Said>,
     pub stats: RefCell<Stats>,
@@ -73,6 +72,7 @@ pub struct Shard {
     /// Of those that listen; one that nobody else holds has ended.
     pub receivers: RefCell<Vec<Rc<RefCell<Receiver>>>>,
     pub wheel: Wheel,
+    pub pump: RefCell<Pump>,
     /// The real-time clock less the monotonic one; `None` while they step.
     pub offset_ns: Cell<Option<u64>>,
     /// When the bytes came that are being taken is told by our own clock.
@@ -92,7 +92,11 @@ pub fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(format!("shard {number}")).spawn(move || {
         reserve(jobs.len() * SESSION_BYTES);
-        LocalSet::new().block_on(&runtime, drive(run, jobs, reports))
+        LocalSet::new().block_on(&runtime, async {
+            // Without an exact one frames are up to two milliseconds later, and are said to be.
+            let timer = Timer::exact().unwrap_or_else(|_| Timer::coarse());
+            drive(run, jobs, reports, timer).await;
+        });
     })
 }
 
@@ -104,11 +108,14 @@ fn reserve(bytes: usize) {
 }
 
 /// Runs these jobs, in a [`LocalSet`].
-pub async fn drive(run: Arc<Run>, jobs: Vec<Job>, reports: UnboundedSender<Report>) {
+pub async fn drive(run: Arc<Run>, jobs: Vec<Job>, reports: UnboundedSender<Report>, timer: Timer) {
     let shard = Rc::new(Shard::new(run));
     let (turned, looking) = (shard.clone(), shard.clone());
     // Tasks of their own: this one is looked at whenever any session is.
-    let wheel = spawn_local(async move { turned.wheel.turn(turned.run.clock).await });
+    let wheel = spawn_local(async move {
+        let pump = |now| turned.pump.borrow_mut().turn(&turned, now);
+        turned.wheel.turn(turned.run.clock, timer, pump).await;
+    });
     let seconds = reports.clone();
     let look = spawn_local(async move { look_after(&looking, &seconds).await });
     work(&shard, jobs).await;
@@ -191,12 +198,11 @@ fn clock_offset() -> Option<u64> {
 }
 
 impl Shard {
-    fn new(run: Arc<Run>) -> Shard {
+    pub fn new(run: Arc<Run>) -> Shard {
         Shard {
             run,
             buffer: RefCell::new(vec![0; BUFFER]),
             control: RefCell::new(nix::cmsg_space!(nix::sys::time::TimeSpec)),
-            heads: RefCell::default(),
             said: RefCell::default(),
             stats: RefCell::default(),
             slow: RefCell::default(),
@@ -204,6 +210,7 @@ impl Shard {
             held: Cell::new(0),
             receivers: RefCell::default(),
             wheel: Wheel::default(),
+            pump: RefCell::default(),
             offset_ns: Cell::new(clock_offset()),
             user_clock: Cell::new(false),
         }

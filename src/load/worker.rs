@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
@@ -12,8 +11,8 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout_at};
 
 use super::link::{Link, Wishes};
-use super::media::Kind;
 use super::plan::{Job, Role};
+use super::pump::{Source, Tap};
 use super::shard::Shard;
 use super::stats::{Metric, Phase};
 use super::track::{Owed, Receiver};
@@ -21,8 +20,6 @@ use super::{DRAIN, Run, Slot};
 use crate::wire::chunk::Limits;
 use crate::wire::session::{Config, Event, Fields, Goal, Refusal, Session, Skimmed};
 use crate::wire::time::Time;
-
-mod publish;
 
 /// What each phase before media may take.
 const PHASE_NS: u64 = 10_000_000_000;
@@ -213,9 +210,8 @@ struct Worker {
     blocked: bool,
     moved: u64,
     unblocked: u64,
-    /// The next frame of each kind, at a publisher, and when it is due.
-    next: [u32; 2],
-    due: [u64; 2],
+    /// A publisher's frames.
+    tap: Option<Tap>,
     receiver: Option<Rc<RefCell<Receiver>>>,
     /// It reads no more than this allows.
     slow: Option<Allowance>,
@@ -267,8 +263,7 @@ impl Worker {
             blocked: false,
             moved: 0,
             unblocked: 0,
-            next: [0; 2],
-            due: [u64::MAX; 2],
+            tap: None,
             receiver: None,
             slow: Allowance::of(run, job.role),
             up: false,
@@ -305,8 +300,12 @@ impl Worker {
 
     /// When it stops sending, or counting what it gets.
     fn until(&self) -> u64 {
-        let own = self.job.end.map_or(u64::MAX, |end| self.run().clock.at(end));
-        own.min(self.run().silence())
+        self.own_end().min(self.run().silence())
+    }
+
+    /// The same if the run is not over before.
+    fn own_end(&self) -> u64 {
+        self.job.end.map_or(u64::MAX, |end| self.run().clock.at(end))
     }
 
     /// The phase is over: how long it took, and what comes next.
@@ -322,7 +321,7 @@ impl Worker {
             self.flush(cx)?;
             let Poll::Ready(now) = self.receive(cx)? else {
                 let now = at.unwrap_or_else(|| self.now());
-                self.publish(cx, now)?;
+                self.publish(cx.waker());
                 if self.finished(now)? {
                     return Poll::Ready(Ok(()));
                 }
@@ -335,7 +334,7 @@ impl Worker {
             at = Some(now);
         }
         // Others have their turn.
-        self.publish(cx, self.now())?;
+        self.publish(cx.waker());
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -360,35 +359,47 @@ impl Worker {
         let stuck = if self.blocked { self.moved + STUCK_NS } else { u64::MAX };
         let first =
             if self.phase == Phase::FirstFrame && now < self.limit() { self.limit() } else { u64::MAX };
-        let due = self.due().1;
-        let due = if due < until && self.out.is_empty() { due } else { u64::MAX };
-        end.min(stuck).min(first).min(next_read).min(due)
+        end.min(stuck).min(first).min(next_read)
     }
 
-    /// The next frame and its planned instant; players have none.
-    fn due(&self) -> (Kind, u64) {
-        let [video, audio] = self.due;
-        if audio < video { (Kind::Audio, audio) } else { (Kind::Video, video) }
+    /// Has a publisher's frames sent from here on.
+    fn publish(&mut self, waker: &Waker) {
+        let (None, true, Some(publisher)) = (&self.tap, self.up && self.publishes(), self.publisher) else {
+            return;
+        };
+        let source = Source {
+            publisher,
+            writer: self.session.media_writer(),
+            fd: self.link.as_ref().and_then(Link::fd),
+            end: self.own_end(),
+            held: !self.out.is_empty() || !self.session.is_silent(),
+            session: waker.clone(),
+        };
+        self.tap = Some(Tap::open(&self.shard, source));
     }
 
-    /// Takes what the session has to say behind what is to be written.
-    fn hear(&mut self) {
+    /// Takes what is left of frames, and what the session has to say behind it.
+    fn hear(&mut self) -> Result<(), Failure> {
+        if let Some(tap) = &self.tap {
+            tap.left(&mut self.out).or_else(|e| self.fail(e.to_string()))?;
+        }
         if self.out.is_empty() {
             self.out = self.session.take_output();
         } else if !self.session.is_silent() {
             self.out.extend_from_slice(&self.session.take_output());
         }
+        Ok(())
     }
 
-    /// Writes what the session has to say and what is left.
+    /// Writes all that.
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        self.hear();
+        self.hear()?;
         if self.out.is_empty() {
             return Ok(());
         }
         while self.written < self.out.len() {
             let Some(link) = &mut self.link else { break };
-            match link.poll_write(cx, &[IoSlice::new(&self.out[self.written..])]) {
+            match link.poll_write(cx, &self.out[self.written..]) {
                 Poll::Ready(Ok(n @ 1..)) => {
                     self.written += n;
                     self.moved = if self.blocked { self.now() } else { self.moved };
@@ -400,6 +411,7 @@ impl Worker {
                     if !std::mem::replace(&mut self.blocked, true) {
                         self.moved = self.now();
                     }
+                    self.tap.as_ref().inspect(|tap| tap.hold());
                     return Ok(());
                 }
             }
@@ -408,6 +420,7 @@ impl Worker {
             self.unblocked = self.now();
         }
         (self.out, self.written) = (Vec::new(), 0);
+        self.tap.as_ref().inspect(|tap| tap.release(self.unblocked));
         self.hold()
     }
 
@@ -435,7 +448,7 @@ impl Worker {
             Some(receiver) => receiver.borrow().complete(self.run(), until, now < until + STRAGGLERS_NS),
             None => {
                 self.out.is_empty()
-                    && self.due().1 >= until
+                    && self.tap.as_ref().is_none_or(|tap| tap.due() >= until)
                     && self.run().playing.load(Ordering::Relaxed) == 0
             }
         })
@@ -632,7 +645,6 @@ impl Worker {
                     let slot = &self.shard.run.slots[publisher as usize];
                     slot.began_ns.store(self.now(), Ordering::Release);
                 }
-                Kind::ALL.into_iter().for_each(|kind| self.plan_next(kind, 0));
             }
             Goal::Playing => {
                 self.pass(Metric::PlayStart, Phase::FirstFrame, at);

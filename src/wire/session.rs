@@ -23,7 +23,7 @@ use client::Pursuit;
 pub use client::{connect_payload, start_answered};
 use flow::Flow;
 use quick::Gathering;
-pub use quick::{Heads, Skimmed};
+pub use quick::{Heads, MediaWriter, Skimmed};
 
 /// Bytes of the handshake in each direction (rtmp 5.2).
 pub const HANDSHAKE_LEN: u64 = 1 + 2 * BLOCK_LEN as u64;

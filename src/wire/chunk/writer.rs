@@ -69,6 +69,11 @@ impl ChunkWriter {
         len
     }
 
+    /// Brings its state into the caches; the number means nothing.
+    pub fn touch(&self) -> u64 {
+        self.streams.iter().map(|sent| u64::from(sent.header.timestamp)).fold(0, u64::wrapping_add)
+    }
+
     /// Takes note of the message; the type of its first chunk.
     fn begin(&mut self, mut header: MessageHeader, fmt: Option<Fmt>) -> (Fmt, Sent) {
         let media = matches!(header.type_id, type_id::AUDIO | type_id::VIDEO);

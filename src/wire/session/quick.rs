@@ -1,7 +1,7 @@
 //! Quick ways for those who move much: messages read without detours, media written without being copied.
 
 use super::{Config, Core, Error, Phase, Session, customary};
-use crate::wire::chunk::{ChunkError, ChunkErrorKind, MessageHeader, Slice};
+use crate::wire::chunk::{ChunkError, ChunkErrorKind, ChunkWriter, MessageHeader, Slice};
 use crate::wire::message::{Message, type_id};
 use crate::wire::time::Time;
 
@@ -14,7 +14,14 @@ pub enum Skimmed<'a> {
     Part,
 }
 
-/// What stands before the chunks of a message whose payload the caller writes: see [`Session::head`].
+/// Writes the media of a session whose owner sends them himself: see [`Session::media_writer`].
+#[derive(Debug)]
+pub struct MediaWriter {
+    writer: ChunkWriter,
+    msid: u32,
+}
+
+/// What stands before the chunks of a message whose payload the caller writes: see [`MediaWriter::head`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heads {
     /// Bytes of the first chunk's header; those behind it are every other chunk's.
@@ -86,21 +93,38 @@ impl Session {
         self.core.out.is_empty()
     }
 
-    /// Appends the chunk headers of an audio or video message of `len` payload bytes; the caller writes them with the payload, and the
-    /// session's state moves on as if all were sent. A payload is at most [`MAX_MESSAGE_LEN`](crate::wire::chunk::MAX_MESSAGE_LEN) bytes.
+    /// A writer for what is sent on the session's message stream beside commands: from here on the caller sends all audio, video and data with it, and
+    /// the session none. It goes on from what the session sent, which does not count what it writes.
+    pub fn media_writer(&self) -> MediaWriter {
+        MediaWriter { writer: self.core.writer.clone(), msid: self.core.pursuit.msid.unwrap_or_default() }
+    }
+}
+
+impl MediaWriter {
+    /// Appends the chunk headers of an audio or video message of `len` payload bytes, which the caller writes with the payload. A payload is at most
+    /// [`MAX_MESSAGE_LEN`](crate::wire::chunk::MAX_MESSAGE_LEN) bytes.
     pub fn head(&mut self, out: &mut Vec<u8>, type_id: u8, timestamp: u32, len: u32) -> Heads {
-        let core = &mut self.core;
         let (csid, _) = customary(&match type_id {
             type_id::AUDIO => Message::Audio(Default::default()),
             _ => Message::Video(Default::default()),
         });
-        let header =
-            MessageHeader { csid, timestamp, len, type_id, msid: core.pursuit.msid.unwrap_or_default() };
-        let (before, chunk_size) = (out.len(), core.writer.chunk_size() as usize);
-        let first = core.writer.head(out, header);
-        let others = (len as usize).saturating_sub(1) / chunk_size;
-        core.flow.sent += u64::from(len) + (first + others * (out.len() - before - first)) as u64;
-        Heads { first, chunk_size }
+        let header = MessageHeader { csid, timestamp, len, type_id, msid: self.msid };
+        let first = self.writer.head(out, header);
+        Heads { first, chunk_size: self.writer.chunk_size() as usize }
+    }
+
+    /// Appends the chunks of a message of audio, video or data.
+    pub fn write(&mut self, out: &mut Vec<u8>, message: &Message, timestamp: u32) {
+        let mut payload = Vec::new();
+        message.encode(&mut payload);
+        let (csid, type_id) = (customary(message).0, message.type_id());
+        let header = MessageHeader { csid, timestamp, len: 0, type_id, msid: self.msid };
+        self.writer.write(out, header, &payload, None);
+    }
+
+    /// Brings it into the caches; the number means nothing.
+    pub fn touch(&self) -> u64 {
+        self.writer.touch()
     }
 }
 
@@ -161,7 +185,7 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::chunk::{ChunkWriter, Limits};
+    use crate::wire::chunk::Limits;
     use crate::wire::message::UserControl;
     use crate::wire::session::{Event, HANDSHAKE_LEN};
 
@@ -271,7 +295,8 @@ mod tests {
 
     #[test]
     fn heads_are_those_of_messages_that_are_sent_whole() {
-        let mut one = session(1 << 20);
+        let mut one = session(1 << 20).media_writer();
+        let mut whole = session(1 << 20).media_writer();
         let mut other = session(1 << 20);
         for (i, len) in [100_u32, 100, 128, 129, 1000, 256, 5].into_iter().enumerate() {
             for (kind, timestamp) in [(type_id::VIDEO, i as u32 * 33), (type_id::AUDIO, 0xFF_FFFF + i as u32)]
@@ -290,8 +315,11 @@ mod tests {
                 };
                 let fields =
                     crate::wire::session::Fields { timestamp: Some(timestamp), ..Default::default() };
-                assert_eq!(got, other.encode(&message, fields), "{kind} {len}");
-                assert_eq!(one.core.flow.sent, other.core.flow.sent);
+                let want = other.encode(&message, fields);
+                assert_eq!(got, want, "{kind} {len}");
+                got.clear();
+                whole.write(&mut got, &message, timestamp);
+                assert_eq!(got, want, "{kind} {len}");
             }
         }
     }
