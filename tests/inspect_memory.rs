@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use capture_gen::{ACK, FIN, Packet, SYN};
 use nix::sys::resource::{UsageWho, getrusage};
+use rtmp_bench::capture::stream::MAX_ONE_SIDED;
 use rtmp_bench::wire::amf0::Value;
 use rtmp_bench::wire::chunk::{ChunkWriter, MessageHeader};
 use rtmp_bench::wire::message::Message;
@@ -20,11 +21,12 @@ const ROOM: i64 = 8 << 10;
 #[test]
 fn sessions_that_ended_take_no_memory() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = |sessions: u32| {
-        let path = folder.path().join(format!("{sessions}.pcap"));
-        write(&path, sessions).expect("written");
+    let file_of = |sessions: u32, packets: &[Packet]| {
+        let path = folder.path().join(format!("{sessions}-{}.pcap", packets.len()));
+        write(&path, sessions, packets).expect("written");
         path
     };
+    let file = |sessions: u32| file_of(sessions, &session());
     // As many as are kept a while for what may still come of them.
     let shared = folder.path().join("shared.pcap").to_string_lossy().into_owned();
     let anonymise = ["--anonymise", &shared];
@@ -46,6 +48,15 @@ fn sessions_that_ended_take_no_memory() {
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(2), "{said}");
     assert!(said.contains("a temporary file in") && result.metadata().is_ok_and(|m| m.len() == 0), "{said}");
+    // Of these the other side may stand behind in the file: more are kept, but not all.
+    let mut one_sided = session();
+    one_sided.retain(|packet| packet.side == 0);
+    inspect(&file_of(MAX_ONE_SIDED as u32, &one_sided), &[], folder.path());
+    let base = peak();
+    let (_, result) = inspect(&file_of(8_000, &one_sided), &[], folder.path());
+    assert!(peak() - base < ROOM, "one-sided: {} KiB more", peak() - base);
+    let lines = BufReader::new(result).lines().map(|line| line.expect("a line"));
+    assert_eq!(lines.filter(|line| line.contains("->10.")).count(), 8_000);
 }
 
 /// The result in a file: what this process takes would count as the next child's.
@@ -71,12 +82,11 @@ fn peak() -> i64 {
 }
 
 /// A capture of short publishes, one after another, each from an address of its own.
-fn write(path: &Path, sessions: u32) -> std::io::Result<()> {
-    let packets = session();
+fn write(path: &Path, sessions: u32, packets: &[Packet]) -> std::io::Result<()> {
     let mut out = BufWriter::new(File::create(path)?);
     out.write_all(&capture_gen::pcap(&[]))?;
     for n in 0..sessions {
-        for packet in &packets {
+        for packet in packets {
             let mut frame = packet.ipv4();
             let client = if packet.side == 0 { 12..16 } else { 16..20 };
             frame[client].copy_from_slice(&(0x0b00_0000 + n).to_be_bytes());

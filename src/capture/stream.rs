@@ -10,7 +10,7 @@
 //!
 //! FIN and RST do not end a connection in a file that may be unsorted: what comes behind them belongs to it by its sequence numbers and time,
 //! and only a SYN with another number makes another connection of the same ends. One that was heard from one side only stays when that side
-//! says FIN, and when it says RST until [`MAX_ONE_SIDED`] others did; one that was closed, or whose ends connected again, stays until
+//! says FIN or RST until [`MAX_ONE_SIDED`] others did; one that was closed, or whose ends connected again, stays until
 //! [`MAX_CLOSED`] others followed it. Not put together are therefore parts of a connection with more than that between them in the file, and
 //! an earlier part that stands behind a later one whose start was fixed already.
 
@@ -33,7 +33,7 @@ pub const SETTLE: usize = 64 << 10;
 pub const MAX_CONNECTIONS: usize = 16_384;
 /// Connections that were closed, or whose ends connected again, and are kept for what comes late of them.
 pub const MAX_CLOSED: usize = 256;
-/// Connections that were reset, of whose other side nothing came yet, at most; the first gives way.
+/// Connections that one side ended, of whose other side nothing came yet, at most; the first gives way.
 pub const MAX_ONE_SIDED: usize = 2048;
 /// Connections remembered after that by their two ends alone, so that late packets without payload do not count as new ones.
 pub const MAX_RETIRED: usize = 16_384;
@@ -182,7 +182,7 @@ pub struct Streams<H: Handler> {
     flows: HashMap<Ends, Vec<Flow<H::State>>>,
     /// Connections that may go, the first to go first, by their ends and number.
     closed: VecDeque<(Ends, u64)>,
-    /// Those that were reset and heard from one side only when they were.
+    /// Those that were ended and heard from one side only when they were.
     one_sided: VecDeque<(Ends, u64)>,
     /// How many connections of these ends came before the next one.
     retired: HashMap<Ends, u32>,
@@ -368,8 +368,11 @@ impl<S: Default> Flow<S> {
     }
 
     fn ended(&self) -> Option<Ended> {
-        let how = if self.heard == [true; 2] { Ended::Closed } else { Ended::OneSided };
-        self.has_ended().then_some(how)
+        let said_fin = self.sides.iter().any(|h| h.fin.is_some());
+        match self.heard == [true; 2] {
+            true => self.has_ended().then_some(Ended::Closed),
+            false => (self.connection.rst || said_fin).then_some(Ended::OneSided),
+        }
     }
 
     /// Whether this segment opens a new connection between the same two ends.
@@ -443,7 +446,12 @@ impl<S: Default> Flow<S> {
         if s.fin {
             self.sides[side].fin.get_or_insert(first.wrapping_add(s.len as u32));
         }
-        (self.connection.number, self.ended().filter(|ended| before != Some(*ended)))
+        let ended = self.ended().filter(|ended| before != Some(*ended));
+        if ended.is_some() {
+            // It is kept a while, among many.
+            self.sides.iter_mut().for_each(|half| half.keep_history(HISTORY));
+        }
+        (self.connection.number, ended)
     }
 
     /// The sequence number of a side's first byte is known: by its SYN, or by the acknowledgement of it.
@@ -767,6 +775,12 @@ impl Half {
             self.history.drain(..(self.history.len() + kept.len() - HISTORY).min(self.history.len()));
         }
         self.history.extend_from_slice(kept);
+    }
+
+    /// Keeps the last `most` bytes of it, and no more room.
+    fn keep_history(&mut self, most: usize) {
+        self.history.drain(..self.history.len().saturating_sub(most));
+        self.history.shrink_to_fit();
     }
 
     /// Declares all up to `end` missing.
