@@ -130,7 +130,7 @@ pub struct Plan {
     /// The file that publishers send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media: Option<MediaFile>,
-    /// Players that leave and come back, a second.
+    /// Players that leave and come back, a second; publishers where there are no players.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub churn_per_s: Option<f64>,
     /// Players come at random places between two key frames of streams that run.

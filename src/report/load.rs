@@ -38,8 +38,9 @@ pub fn screen(record: &Record) -> String {
 fn plan(out: &mut String, load: &Load) {
     let plan = &load.plan;
     let read = match plan.tick_ms {
-        Some(ms) => format!("players sweep every {ms} ms: latencies are exact to that"),
-        None => format!("players read at once{}", receipt(load)),
+        _ if plan.players == 0 => String::new(),
+        Some(ms) => format!("; players sweep every {ms} ms: latencies are exact to that"),
+        None => format!("; players read at once{}", receipt(load)),
     };
     let sent = format!(
         " of {} ({} of it audio) at {} fps",
@@ -49,14 +50,15 @@ fn plan(out: &mut String, load: &Load) {
     );
     let _ = writeln!(
         out,
-        "plan      {}{}, {}; {read}; {}",
+        "plan      {}{}, {}{read}; {}",
         count(plan.publishers.into(), "publisher"),
         if plan.publishers > 0 { &sent } else { "" },
         count(plan.players.into(), "player"),
         count(plan.shards.into(), "event loop")
     );
     let mut ways = Vec::new();
-    ways.extend(plan.churn_per_s.map(|rate| format!("{rate} players a second leave and come back")));
+    let who = if plan.players == 0 { "publishers" } else { "players" };
+    ways.extend(plan.churn_per_s.map(|rate| format!("{rate} {who} a second leave and come back")));
     ways.extend(plan.late_join.then(|| "players come at random places between two key frames".to_owned()));
     ways.extend(plan.burst_ms.map(|ms| {
         format!("publishers send once in {ms} ms what fell due (bursts): latency counts from there")
@@ -413,6 +415,30 @@ mod tests {
         let want = "10 s (generator-limited): 12 up, 0 lost, 0 failed, frame p50 1.5 p99 42.0 ms, \
                     the oldest outstanding frame is 2.3 s late, 1.00 Mbit/s out, 10.00 Mbit/s in";
         assert_eq!(second(&row, 0, 0), want);
+    }
+
+    #[test]
+    fn the_plan_says_nothing_of_who_is_not_there() {
+        let text = |publishers, players| {
+            let mut load = Load::default();
+            (load.plan.publishers, load.plan.players, load.plan.shards) = (publishers, players, 1);
+            (load.plan.churn_per_s, load.plan.tick_ms) = (Some(2.0), Some(20));
+            let mut out = String::new();
+            plan(&mut out, &load);
+            out
+        };
+        let publishing = text(2, 0);
+        assert!(
+            publishing.contains("0 players; 1 event loop\n") && !publishing.contains("sweep"),
+            "{publishing}"
+        );
+        assert!(publishing.contains("2 publishers a second leave"), "{publishing}");
+        let playing = text(0, 1);
+        assert!(
+            playing.starts_with("plan      0 publishers, 1 player; players sweep every 20 ms"),
+            "{playing}"
+        );
+        assert!(playing.contains("2 players a second leave"), "{playing}");
     }
 
     #[test]

@@ -235,7 +235,8 @@ impl<F: Future<Output = ()>> Runs<'_, F> {
                 (false, true) => (Answer::Missed(Bound::Generator), "not held, but we were the limit"),
                 (false, false) => (Answer::Missed(Bound::Target), "not held"),
             };
-            self.progress.say(&format!("{sessions} {of}: {what}"));
+            let tried = report::count(sessions.into(), of.trim_end_matches('s'));
+            self.progress.say(&format!("{tried}: {what}"));
             find.steps.push(step);
             search.take(sessions, answer);
             if answer == Answer::Held || search.most().is_none() {
