@@ -84,9 +84,11 @@ pub struct Sessions<'w> {
     failed: Option<io::Error>,
 }
 
-/// How many more entries lists may take.
+/// How much more lists may take.
 struct Budget {
     left: usize,
+    /// Bytes of each list of what ended.
+    spooled: u64,
     omitted: u64,
 }
 
@@ -102,7 +104,7 @@ impl Budget {
 
     /// Keeps what is known of a connection that ended.
     fn keep<T: Serialize>(&mut self, list: &mut Spool<T>, number: u64, entry: &T) -> io::Result<()> {
-        if self.left == 0 || list.bytes() > MAX_SPOOLED {
+        if self.left == 0 || list.bytes() > self.spooled {
             self.omitted += 1;
             return Ok(());
         }
@@ -168,7 +170,7 @@ enum Phase {
 impl<'w> Sessions<'w> {
     /// None yet.
     pub fn new(show_secrets: bool, watch: &'w mut dyn Watch) -> Sessions<'w> {
-        let budget = Budget { left: MAX_LISTED, omitted: 0 };
+        let budget = Budget { left: MAX_LISTED, spooled: MAX_SPOOLED, omitted: 0 };
         let (sessions, other) = Default::default();
         Sessions { watch, show_secrets, sessions, other, budget, unfinished: 0, failed: None }
     }
@@ -771,5 +773,37 @@ fn first_command(bytes: &[u8]) -> Option<String> {
         {
             return Some(command.name.to_string());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_those_that_ended_is_bounded() {
+        let mut watch = ();
+        let mut all = Sessions::new(true, &mut watch);
+        assert_eq!(all.budget.spooled, MAX_SPOOLED);
+        all.budget.spooled = 2000;
+        for number in 0..100 {
+            let mut state = State::default();
+            if number % 2 == 0 {
+                state.sides[0] = Side { bytes: HELLO_LEN, rtmp: Some(Box::default()), ..Side::default() };
+            }
+            all.end(state, Connection { number, ..Raw::new(&[]).connection });
+        }
+        let found = all.finish().unwrap();
+        let one = |bytes: u64, entries: usize| bytes / entries as u64;
+        for (bytes, entries) in
+            [(found.sessions.bytes(), found.sessions.len()), (found.other.bytes(), found.other.len())]
+        {
+            assert!(
+                bytes > 2000 && bytes <= 2000 + 2 * one(bytes, entries),
+                "{entries} entries of {bytes} bytes"
+            );
+        }
+        assert_eq!((found.sessions.len() + found.other.len()) as u64 + found.omitted, 100);
+        assert!(found.omitted > 0);
     }
 }
