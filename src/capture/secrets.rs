@@ -88,7 +88,13 @@ impl Secrets {
             () if logs_in(name) => Place::Secret,
             () => Place::Other,
         };
-        self.values(&mut command.args, place)
+        let answers = name.starts_with(b"_") || name.starts_with(b"on");
+        command.args.iter_mut().fold(false, |any, arg| {
+            // What a service's own commands take has no name that says what it is.
+            let is_key =
+                place == Place::Other && !answers && arg.as_text().is_some_and(|t| looks_like_a_key(t));
+            self.value(arg, if is_key { Place::Secret } else { place }) | any
+        })
     }
 
     fn values(&mut self, values: &mut [Value], place: Place) -> bool {
@@ -103,6 +109,10 @@ impl Secrets {
             }
             Value::StrictArray(values) => self.values(values, place),
             Value::Amf3(value) => self.value_3(value, place),
+            Value::Number(_) if place == Place::Secret => {
+                *value = if self.as_long { Value::Number(0.0) } else { MASK.into() };
+                true
+            }
             _ => false,
         }
     }
@@ -122,6 +132,10 @@ impl Secrets {
             Value::ByteArray(bytes) => {
                 let masked = self.text(bytes.as_bstr(), place);
                 any = masked.map(|masked| *bytes = masked.into()).is_some();
+            }
+            Value::Integer(_) | Value::Double(_) if place == Place::Secret => {
+                *value = if self.as_long { Value::Double(0.0) } else { Value::String(MASK.into()) };
+                any = true;
             }
             Value::Object(object) => {
                 let fields = object.sealed.iter_mut().chain(object.dynamic.iter_mut().flatten());
@@ -155,7 +169,15 @@ impl Secrets {
         (out != text).then_some(out)
     }
 
+    /// Remembers a secret, as it stands and as who reads a URL repeats it.
     fn learn(&mut self, secret: &[u8]) {
+        self.remember(secret);
+        if secret.contains(&b'%') {
+            self.remember(&unescaped(secret));
+        }
+    }
+
+    fn remember(&mut self, secret: &[u8]) {
         let known = self.known.len() >= MAX_SECRETS || self.known.iter().any(|k| k == secret);
         let everyday = EVERYDAY.iter().any(|word| word.eq_ignore_ascii_case(secret));
         if !known && !everyday && secret.len() >= WORD_LEN && secret != MASK.as_bytes() {
@@ -207,6 +229,18 @@ fn masked(text: &[u8], mut parts: Vec<Range<usize>>, as_long: bool) -> BString {
         done = done.max(part.end);
     }
     out.extend_from_slice(&text[done..]);
+    out
+}
+
+/// Without the escapes of a URL (rfc 3986 2.1).
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let digit = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16));
+    let (mut out, mut at) = (Vec::new(), 0);
+    while let Some(byte) = text.get(at) {
+        let escaped = digit(text.get(at + 1)).zip(digit(text.get(at + 2))).filter(|_| *byte == b'%');
+        out.push(escaped.map_or(*byte, |(high, low)| (high * 16 + low) as u8));
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
     out
 }
 
@@ -320,7 +354,8 @@ fn looks_like_a_key(token: &[u8]) -> bool {
         && token.iter().any(u8::is_ascii_alphabetic)
 }
 
-fn names_a_secret(field: &[u8]) -> bool {
+/// Whether a field of this name holds a secret.
+pub(super) fn names_a_secret(field: &[u8]) -> bool {
     let field = field.to_ascii_lowercase();
     let harmless = [&b"author"[..], b"authors", b"authmod", b"authentication", b"passed"];
     let parts = ["pass", "pwd", "token", "secret", "auth", "signature", "credential"];
@@ -333,7 +368,7 @@ fn names_a_secret(field: &[u8]) -> bool {
 }
 
 /// Whether a command of this name carries what it logs in with.
-fn logs_in(command: &[u8]) -> bool {
+pub(super) fn logs_in(command: &[u8]) -> bool {
     let words = ["login", "logon", "signin", "authent"];
     names_a_secret(command) || words.iter().any(|word| command.to_ascii_lowercase().contains_str(word))
 }
@@ -435,6 +470,39 @@ mod tests {
         let play = |name: &str| Message::command("play", 0.0, vec![Value::Null, name.into()]);
         assert_eq!(masked_after(&before, play("cam2")), play("cam2"));
         assert_eq!(masked_after(&before, play("abc/sesame/cam2")), play("***/***/cam2"));
+    }
+
+    #[test]
+    fn numbers_that_are_secrets() {
+        let connect = |pin: Value, last: Value| {
+            let object = Value::object([("pin", pin), ("capabilities", 15.0.into())]);
+            Message::command("connect", 1.0, vec![object, last])
+        };
+        let mut message = connect(4711.0.into(), 12.0.into());
+        assert_eq!(masked_after(&[], message.clone()), connect("***".into(), "***".into()));
+        assert!(Secrets::as_long().mask(&mut message));
+        assert_eq!(message, connect(0.0.into(), 0.0.into()));
+        let create = Message::command("_result", 2.0, vec![Value::Null, 1.0.into()]);
+        assert_eq!(masked_after(&[], create.clone()), create);
+    }
+
+    #[test]
+    fn what_a_url_escaped_is_masked_where_it_is_repeated_without() {
+        let publish = Message::command("publish", 1.0, vec![Value::Null, "cam?sign=a%2Fb%3d9&x=50%".into()]);
+        let note = |text: &str| Message::command("onNote", 0.0, vec![Value::Null, text.into()]);
+        assert_eq!(masked_after(&[publish], note("a/b=9 or a%2Fb%3d9")), note("*** or ***"));
+    }
+
+    #[test]
+    fn keys_among_the_arguments_of_a_services_own_commands() {
+        let said = |name: &str, text: &str| Message::command(name, 3.0, vec![Value::Null, text.into()]);
+        let key = "abcd-1234-efgh-5678";
+        assert_eq!(masked_after(&[], said("joinRoom", key)), said("joinRoom", "***"));
+        for (name, text) in
+            [("joinRoom", "room 12, second floor"), ("joinRoom", "high-quality"), ("onRoom", key)]
+        {
+            assert_eq!(masked_after(&[], said(name, text)), said(name, text));
+        }
     }
 
     /// A player asks for the length before it plays: its name is as secret there.

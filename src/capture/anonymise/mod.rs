@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{Segment, Unwrapper};
 use super::pcap::{self, FileFacts, Reader, Source};
+use super::secrets::logs_in;
 use super::session::naming;
 use super::stream::{Connection, Direction, Handler, Hole, Streams};
 use crate::record::spool::Spool;
@@ -30,7 +31,7 @@ use crate::wire::message::{Message, type_id};
 use crate::wire::time::Time;
 use packets::{Container, Layout, Masks, Payload, Whole};
 use queue::Queue;
-use words::Words;
+use words::{Words, without_number};
 
 /// C0, C1 and C2.
 const HANDSHAKE: u64 = 1 + 2 * BLOCK_LEN as u64;
@@ -415,7 +416,12 @@ fn values(type_id: u8, payload: &[u8], words: &Words) -> Option<Vec<u8>> {
         return None;
     }
     match &mut message {
-        Message::Command(command) => command.args.iter_mut().all(|v| words.replace(v)),
+        Message::Command(command) => {
+            if logs_in(&command.name) || command.name == "connect" {
+                command.args.iter_mut().for_each(without_number);
+            }
+            command.args.iter_mut().all(|v| words.replace(v))
+        }
         Message::Data(_, values) => {
             let names = 1 + usize::from(
                 values.first().is_some_and(|v| v.as_text().is_some_and(|t| t.starts_with(b"@"))),
@@ -446,6 +452,21 @@ impl Handler for Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::amf0::Value;
+
+    #[test]
+    fn numbers_that_are_secrets_become_0() {
+        let command = |name: &str, pin: f64, other: f64| {
+            let object = Value::object([("pin", pin.into()), ("capabilities", 15.0.into())]);
+            let mut payload = Vec::new();
+            Message::command(name, 1.0, vec![object, other.into()]).encode(&mut payload);
+            payload
+        };
+        for (name, other) in [("connect", 0.0), ("login", 0.0), ("seek", 12.0)] {
+            let kept = kept_payload(type_id::COMMAND_AMF0, &command(name, 4711.0, 12.0), &Words::default());
+            assert_eq!(kept, command(name, 0.0, other), "{name}");
+        }
+    }
 
     #[test]
     fn an_aggregate_keeps_heads_and_back_pointers() {

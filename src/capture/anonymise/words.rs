@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use crate::capture::secrets::names_a_secret;
 use crate::wire::amf0::Value;
 
 /// Fields whose text is kept: it belongs to the protocol or to programs, not to people.
@@ -36,6 +37,9 @@ impl Words {
             }
             Value::Object(fields) | Value::EcmaArray(fields) | Value::Typed { fields, .. } => {
                 fields.iter_mut().all(|(name, v)| {
+                    if names_a_secret(name) {
+                        without_number(v);
+                    }
                     (KEPT_FIELDS.contains(&name.as_slice()) && v.as_text().is_some()) || self.replace(v)
                 })
             }
@@ -86,6 +90,13 @@ impl Words {
             *last =
                 if last.is_ascii_digit() { b'1' + (*last - b'0') % 9 } else { b'a' + (*last - b'a' + 1) % 6 };
         }
+    }
+}
+
+/// A number that may be a secret becomes 0.
+pub fn without_number(value: &mut Value) {
+    if let Value::Number(number) = value {
+        *number = 0.0;
     }
 }
 
