@@ -574,6 +574,65 @@ impl AsyncWrite for Halved {
     }
 }
 
+/// The reference server, but half a second behind the beginning it floods whoever reads.
+struct Flooding(Peer, Instant);
+
+struct Flooded(Box<dyn Io>, Instant, usize);
+
+impl Dial for Flooding {
+    fn dial(&self) -> Dialing<'_> {
+        Box::pin(async { Ok(Box::new(Flooded(self.0.dial().await?, self.1, 0)) as Box<dyn Io>) })
+    }
+}
+
+impl Io for Flooded {
+    fn reset(&mut self) -> io::Result<()> {
+        self.0.reset()
+    }
+}
+
+impl AsyncRead for Flooded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.1.elapsed() < SECOND / 2 {
+            return Pin::new(&mut self.0).poll_read(cx, buf);
+        }
+        // An interframe of a hundred bytes, all of it in one chunk.
+        let mut frame = [0; 112];
+        frame[..14].copy_from_slice(&[6, 0, 0, 0, 0, 0, 100, 9, 1, 0, 0, 0, 0x27, 1]);
+        let bytes: Vec<u8> = frame.into_iter().cycle().skip(self.2).take(buf.remaining()).collect();
+        self.2 = (self.2 + bytes.len()) % frame.len();
+        buf.put_slice(&bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Flooded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[test]
+fn a_target_that_never_stops_sending_ends_no_sweep_late() {
+    let foreign = Plan { play: Some("theirs".into()), tick: Some(SECOND / 2), ..plan(0, &[(0, 2), (1, 2)]) };
+    let dial = || Flooding(Peer::new(Options::default()), Instant::now());
+    let (found, took) = against(foreign, dial, std::future::pending());
+    assert!(found.load.sessions.ended == 2 && found.load.frames.foreign > 100_000, "{:?}", found.load.frames);
+    assert!(took < SECOND * 11 / 10, "{took:?}");
+}
+
 #[test]
 fn what_a_target_leaves_half_said_is_bounded_for_all_sessions_together() {
     let plan = Plan { held_bytes: 8 << 20, rate: 1, ..plan(20, &[(0, 0), (1, 0)]) };

@@ -35,6 +35,8 @@ const SLOW_NS: u64 = 100_000_000;
 const SLOW_ROOM: u32 = 32 << 10;
 /// Reads that a session does before others have their turn.
 const READS: usize = 16;
+/// Reads of a sweep, each of a whole buffer: a target that never stops sending holds up nobody else.
+const SWEPT_READS: usize = 256;
 /// What publishers announce: each frame is one chunk.
 const CHUNK_SIZE: u32 = 60_000;
 /// What a target may make one session hold.
@@ -489,7 +491,11 @@ impl Worker {
         self.shard.stats.borrow_mut().record_ns(Metric::Lag, due, now);
         // Nobody is to be woken by what comes between two sweeps.
         let mut idle = Context::from_waker(Waker::noop());
-        while self.read(&mut idle)?.is_ready() && self.filled && self.slow.is_none() {}
+        for _ in 0..SWEPT_READS {
+            if self.read(&mut idle)?.is_pending() || !self.filled || self.slow.is_some() {
+                break;
+            }
+        }
         self.next_read = self.next_sweep(self.now());
         Ok(Poll::Pending)
     }
