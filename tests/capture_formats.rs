@@ -291,6 +291,38 @@ fn fragments_that_lie_apart_are_of_two_datagrams() {
 }
 
 #[test]
+fn fragments_of_any_kind_are_anonymised_alike() {
+    let mut segments = 0;
+    for seed in 0..2000 {
+        let mut r = Random::new(seed);
+        let mut frames = Vec::new();
+        for id in 1..4 {
+            // Some sizes twice over one another, some with other bytes, some cut.
+            for _ in 0..=r.below(2) {
+                let text = r.bytes(60);
+                let ip = Packet::new(0, 100 * id, ACK, &text).ipv4();
+                let size = 8 * (1 + r.below(6) as usize);
+                frames.extend(capture_gen::fragments(&ip, id.min(2), size));
+            }
+        }
+        for _ in 0..r.below(8) {
+            let (a, b) = (r.below(frames.len() as u64) as usize, r.below(frames.len() as u64) as usize);
+            frames.swap(a, b);
+        }
+        if r.chance(30) {
+            let again = frames[r.below(frames.len() as u64) as usize].clone();
+            frames.push(again);
+        }
+        let cut = if r.chance(20) { r.below(frames.len() as u64) as usize } else { frames.len() };
+        let kept = |i: usize, f: &[u8]| f.len() - if i == cut { 3.min(f.len() - 21) } else { 0 };
+        let file = pcap_frames(101, frames.iter().enumerate().map(|(i, f)| (&f[..kept(i, f)], f.len())));
+        anonymised(&file);
+        segments += self::segments(file).0.len();
+    }
+    assert!(segments > 4000, "{segments} datagrams became whole");
+}
+
+#[test]
 fn segmentation_offload_without_a_length() {
     let big = |ip: Vec<u8>| {
         let mut ip = ip;

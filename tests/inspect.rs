@@ -652,9 +652,11 @@ fn packets_that_are_anonymised_to_zeros_are_counted() {
         stderr(&inspect(&[&path.to_string_lossy(), "--anonymise", &shown]))
     };
     let lost = |what: &str| format!("rtmp-bench: {shown}: {what}\n");
-    let what = "1 of 4 packets have only zeros behind their headers: 0 fragments of datagrams that are not whole, 1 without TCP";
+    let what =
+        "1 of 4 packets have only zeros behind their headers: 0 of datagrams not put together, 1 without TCP";
     assert_eq!(said(&frames), lost(what));
-    let what = "2 of 3 packets have only zeros behind their headers: 1 fragments of datagrams that are not whole, 1 without TCP";
+    let what =
+        "2 of 3 packets have only zeros behind their headers: 1 of datagrams not put together, 1 without TCP";
     assert_eq!(said(&[&frames[..1], &frames[2..]].concat()), lost(what));
     assert_eq!(said(&frames[..3]), "", "nothing is lost");
 }

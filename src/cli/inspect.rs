@@ -151,7 +151,7 @@ fn anonymise(from: &Path, to: &Path) -> Result<(), capture::anonymise::Error> {
     if fragments + others > 0 {
         let (to, zeros) = (to.display(), fragments + others);
         complain(&format!(
-            "{to}: {zeros} of {packets} packets have only zeros behind their headers: {fragments} fragments of datagrams that are not whole, {others} without TCP"
+            "{to}: {zeros} of {packets} packets have only zeros behind their headers: {fragments} of datagrams not put together, {others} without TCP"
         ));
     }
     Ok(())
