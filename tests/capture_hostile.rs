@@ -91,24 +91,50 @@ fn prefixes_of_a_raw_dump() {
     }
 }
 
+fn packed(bytes: &[u8]) -> Vec<u8> {
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gz.write_all(bytes).expect("into memory");
+    gz.finish().expect("into memory")
+}
+
+const GZIP_DAMAGE: &str = "gzip is cut or damaged (bytes are counted unpacked)";
+
 #[test]
 fn prefixes_of_a_gzipped_capture() {
-    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    gz.write_all(&shipped("loc-rtmpe-attempt-rtmpdump.pcapng")).expect("into memory");
-    let gz = gz.finish().expect("into memory");
+    let gz = packed(&shipped("loc-rtmpe-attempt-rtmpdump.pcapng"));
     for len in 0..gz.len() {
         match inspect(gz[..len].to_vec()) {
             Err(says) => assert!(!says.is_empty(), "{len} bytes"),
             Ok(found) => {
                 let damage = found.damage.unwrap_or_default();
-                assert!(
-                    damage.contains("gzip is cut or damaged (bytes are counted unpacked)"),
-                    "{len} bytes: {damage}"
-                );
+                assert!(damage.contains(GZIP_DAMAGE), "{len} bytes: {damage}");
             }
         }
     }
     assert_eq!(inspect(gz).map(|found| found.damage), Ok(None));
+}
+
+/// A bit that changes what was packed, or the checksum or length behind it, is told, whatever can be read all the same.
+#[test]
+fn flipped_bits_of_gzipped_captures() {
+    let all = |found: Inspect| serde_json::to_value(found).expect("json");
+    for file in ["loc-rtmpe-attempt-rtmpdump.pcapng", "loc-rtmpdump-live-play-client.bin"] {
+        let gz = packed(&shipped(file));
+        let whole = inspect(gz.clone()).map(all);
+        let (trailer, mut read_all) = (gz.len() - 8, 0);
+        let mut r = Random::new(7);
+        let places = (trailer * 8..gz.len() * 8)
+            .chain((0..200).map(|_| 80 + r.below(trailer as u64 * 8 - 80) as usize));
+        for bit in places.collect::<Vec<_>>() {
+            let mut bytes = gz.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let Ok(found) = inspect(bytes) else { continue };
+            read_all += usize::from(bit >= trailer * 8 && !found.sessions.is_empty());
+            assert!(found.damage.is_some() || Ok(all(found)) == whole, "{file}: bit {bit}");
+        }
+        let sessions = usize::from(file.ends_with(".bin"));
+        assert_eq!(read_all, 64 * sessions, "{file}: what stands before a wrong checksum is shown");
+    }
 }
 
 #[test]

@@ -94,20 +94,23 @@ fn read_raw(mut bytes: Box<dyn Read + Send>, mut sessions: Sessions<'_>) -> Resu
     let mut raw = None;
     let mut have = 0;
     let damage = loop {
-        match bytes.read(&mut buffer[have..]) {
-            Ok(n) if n > 0 && have + n < buffer.len() && raw.is_none() => have += n,
-            Ok(0) if have == 0 => break None,
-            Ok(n) => {
-                // The first 64 KiB show which direction it is.
-                let raw = raw.get_or_insert_with(|| session::Raw::new(&buffer[..have + n]));
-                sessions.raw(raw, &buffer[..have + n]);
-                have = 0;
-                if n == 0 {
-                    break None;
-                }
+        let read = bytes.read(&mut buffer[have..]);
+        let got = *read.as_ref().unwrap_or(&0);
+        if got == 0 && have == 0 {
+            match read {
+                Err(e) if raw.is_none() => return Err(e.into()),
+                read => break read.err().map(|e| e.to_string()),
             }
-            Err(e) if raw.is_none() && have == 0 => return Err(e.into()),
-            Err(e) => break Some(e.to_string()),
+        }
+        have += got;
+        if got == 0 || raw.is_some() || have == buffer.len() {
+            // The first 64 KiB show which direction it is.
+            let raw = raw.get_or_insert_with(|| session::Raw::new(&buffer[..have]));
+            sessions.raw(raw, &buffer[..have]);
+            have = 0;
+        }
+        if let Err(e) = read {
+            break Some(e.to_string());
         }
     };
     if let Some(raw) = raw {

@@ -108,12 +108,12 @@ fn by_magic(magic: &[u8], input: Box<dyn Read + Send>) -> Result<Source, Error> 
         | [0x4d, 0x3c, 0xb2, 0xa1, ..]
         | [0xa1, 0xb2, 0x3c, 0x4d, ..]
         | [0x34, 0xcd, 0xb2, 0xa1, ..] => {
-            let inner =
-                LegacyPcapReader::new(BUFFER, Full(input)).map_err(|_| broken("the pcap header is cut"))?;
+            let inner = LegacyPcapReader::new(BUFFER, Full::new(input))
+                .map_err(|_| broken("the pcap header is cut"))?;
             Ok(Source::Packets(Reader::new(Box::new(inner))))
         }
         [0x0a, 0x0d, 0x0d, 0x0a, ..] => {
-            let inner = PcapNGReader::new(BUFFER, Full(input))
+            let inner = PcapNGReader::new(BUFFER, Full::new(input))
                 .map_err(|_| broken("the pcapng section header is cut or broken"))?;
             Ok(Source::Packets(Reader::new(Box::new(inner))))
         }
@@ -126,18 +126,31 @@ fn by_magic(magic: &[u8], input: Box<dyn Read + Send>) -> Result<Source, Error> 
 }
 
 /// Fills the buffer it is given as far as the input has bytes, so that a short read is the end.
-struct Full(Box<dyn Read + Send>);
+struct Full {
+    input: Box<dyn Read + Send>,
+    /// Met behind bytes that are still good; gzip says but once that its checksum is wrong.
+    failed: Option<std::io::Error>,
+}
+
+impl Full {
+    fn new(input: Box<dyn Read + Send>) -> Full {
+        Full { input, failed: None }
+    }
+}
 
 impl Read for Full {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let mut have = 0;
+        self.failed.take().map_or(Ok(()), Err)?;
         while have < buf.len() {
-            match self.0.read(&mut buf[have..]) {
+            match self.input.read(&mut buf[have..]) {
                 Ok(0) => break,
                 Ok(n) => have += n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                // What was read before the error is still good; the next call meets the error again.
-                Err(_) if have > 0 => break,
+                Err(e) if have > 0 => {
+                    self.failed = Some(e);
+                    break;
+                }
                 Err(e) => return Err(e),
             }
         }
