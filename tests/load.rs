@@ -325,6 +325,17 @@ fn a_sweep_says_so() {
 }
 
 #[test]
+fn secrets_in_the_name_that_is_played_are_masked() {
+    let hold = ["--ramp", "0s", "--hold", "200ms", "-o", "json"];
+    let args = ["--publishers", "0", "--players", "1", "--play=n?token=SECRET99x"];
+    let output = run(&[&hold[..], &args].concat());
+    let record: Value = serde_json::from_slice(&output.stdout).expect("a record");
+    assert_eq!(record["load"]["plan"]["play"], "n?token=***");
+    let said = [output.stdout, output.stderr].map(|out| String::from_utf8(out).expect("UTF-8")).concat();
+    assert!(!said.contains("SECRET99x"), "{said}");
+}
+
+#[test]
 fn what_others_publish_is_played_without_latency() {
     let server = Server::start("no-pongs");
     let mut publisher = Command::new(BINARY)

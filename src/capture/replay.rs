@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::pcap::Error;
-use super::secrets::{Place, Secrets};
+use super::secrets::{self, Place};
 use crate::net::conn::Dial;
 use crate::record::replay::{LeftOut, Session};
 use line::Limit;
@@ -62,8 +62,7 @@ pub struct Settings {
 
 /// A stream's name, its secrets masked unless they are to be shown.
 pub fn shown(name: &str, secrets: bool) -> String {
-    let masked = Secrets::default().text(BStr::new(name), Place::Name).filter(|_| !secrets);
-    masked.map_or_else(|| name.to_owned(), |masked| masked.to_string())
+    if secrets { name.to_owned() } else { secrets::shown(name, Place::Name) }
 }
 
 /// What a capture has to send.

@@ -186,6 +186,12 @@ impl Secrets {
     }
 }
 
+/// A text that stands alone, its secrets masked.
+pub fn shown(text: &str, place: Place) -> String {
+    let masked = Secrets::default().text(BStr::new(text), place);
+    masked.map_or_else(|| text.to_owned(), |masked| masked.to_string())
+}
+
 /// What a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {

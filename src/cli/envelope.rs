@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::{Instant, SystemTime};
 
+use crate::capture::secrets::{self, Place};
+use crate::net::target::Target;
 use crate::record::{Host, Outcome, Record, SCHEMA, Tool};
 
 /// A run that has begun.
@@ -41,9 +43,32 @@ impl Envelope {
     }
 }
 
-/// The arguments behind the verb, with the secrets in URLs masked.
-pub fn arguments(mask: impl Fn(&str) -> String) -> Vec<String> {
-    std::env::args().skip(2).map(|arg| mask(&arg)).collect()
+/// What takes a stream's name or an app, either of which may hold a key or a query.
+const NAMED: [&str; 3] = ["--name", "--play", "--app"];
+
+/// The arguments behind the verb; secrets in URLs, names and other texts are masked unless they are to be shown.
+pub fn arguments(show_secrets: bool) -> Vec<String> {
+    let arguments = std::env::args().skip(2);
+    if show_secrets { arguments.collect() } else { masked(arguments) }
+}
+
+fn masked(arguments: impl Iterator<Item = String>) -> Vec<String> {
+    let mut before = String::new();
+    let one = |argument: String| {
+        let (flag, value) = match argument.split_once('=').filter(|_| argument.starts_with("--")) {
+            Some((flag, value)) => (Some(flag), value),
+            None => (None, argument.as_str()),
+        };
+        let is_name = NAMED.contains(&flag.unwrap_or(&before));
+        let shown = match value.parse::<Target>() {
+            Ok(target) if value.contains("://") => target.display(false),
+            _ => secrets::shown(value, if is_name { Place::Name } else { Place::Other }),
+        };
+        let shown = flag.map_or_else(|| shown.clone(), |flag| format!("{flag}={shown}"));
+        before = argument;
+        shown
+    };
+    arguments.map(one).collect()
 }
 
 /// The machine as it is now.
@@ -60,4 +85,34 @@ pub fn host() -> Host {
 fn field(file: &str, begins: &str, place: usize) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     text.lines().find(|l| l.starts_with(begins))?.split_whitespace().nth(place)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_in_arguments_are_masked() {
+        for (given, shown) in [
+            ("--name=cam?token=SECRET99x", "--name=cam?token=***"),
+            ("--name cam?token=SECRET99x", "--name cam?token=***"),
+            ("--name=live_SECRET99xabcd123", "--name=***"),
+            ("--play live_SECRET99xabcd123", "--play ***"),
+            ("--app live?k=SECRET99x --verify", "--app live?k=*** --verify"),
+            ("--app=live --name cam{i} --verify", "--app=live --name cam{i} --verify"),
+            (
+                "x.pcap rtmp://host/live/SECRET99x?e=1 --pace=asap",
+                "x.pcap rtmp://host:1935/live/***?e=*** --pace=asap",
+            ),
+            ("--broker=redis://user:SECRET99x@host", "--broker=redis://user:***@host"),
+            ("-s relay/audio-and-video-1 --seed 7", "-s relay/audio-and-video-1 --seed 7"),
+        ] {
+            let arguments = given.split(' ').map(str::to_owned);
+            assert_eq!(masked(arguments).join(" "), shown, "{given}");
+        }
+        assert_eq!(
+            masked(["--spawn".into(), "send rtmp://h/live?token=SECRET99x -v".into()].into_iter())[1],
+            "send rtmp://h/live?token=*** -v"
+        );
+    }
 }

@@ -101,7 +101,7 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     } else {
         (Exit::Clean, Outcome::Clean)
     };
-    let record = envelope.end(outcome, envelope::arguments(str::to_owned));
+    let record = envelope.end(outcome, envelope::arguments(args.show_secrets));
     for output in &outputs {
         let written = output.write_by(|out| match output.format {
             Format::Json => json(out, &record, &found),

@@ -237,12 +237,7 @@ fn judge(sessions: &[Session]) -> (Exit, Outcome) {
 }
 
 fn record(args: &ReplayArgs, envelope: &Envelope, outcome: Outcome, url: &str, replay: Replay) -> Record {
-    let mask = |arg: &str| match arg.parse::<Target>() {
-        Ok(target) if arg.contains("://") => target.display(args.show_secrets),
-        _ if Some(arg) == args.name.as_deref() => replay::shown(arg, args.show_secrets),
-        _ => arg.to_owned(),
-    };
-    let mut record = envelope.end(outcome, envelope::arguments(mask));
+    let mut record = envelope.end(outcome, envelope::arguments(args.show_secrets));
     record.target = Some(record::Target {
         url: url.to_owned(),
         embedded: args.target.is_none(),

@@ -289,11 +289,7 @@ impl Run<'_> {
         fingerprint: Option<record::Fingerprint>,
         cases: Vec<Case>,
     ) -> Record {
-        let mask = |arg: &str| match arg.parse::<Target>() {
-            Ok(target) if arg.contains("://") => target.display(self.args.show_secrets),
-            _ => arg.to_owned(),
-        };
-        let mut record = self.envelope.end(outcome, envelope::arguments(mask));
+        let mut record = self.envelope.end(outcome, envelope::arguments(self.args.show_secrets));
         record.seed = Some(self.seed);
         record.target = Some(record::Target {
             url: self.url.clone(),

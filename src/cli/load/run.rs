@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::crowd::names_of;
 use super::preflight::{self, Machine, Needs};
 use super::{LoadArgs, MAX_SESSIONS};
+use crate::capture::secrets::{self, Place};
 use crate::cli::embedded;
 use crate::cli::envelope::{self, Envelope};
 use crate::cli::output::{Format, Output};
@@ -81,16 +82,15 @@ pub async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]
         }
         Err(e @ Error::Internal(_)) => return Err(Failure::internal(e.to_string())),
     };
+    if let Some(name) = load.plan.play.as_mut().filter(|_| !args.show_secrets) {
+        *name = secrets::shown(name, Place::Name);
+    }
     for failed in load.sessions.failed_by_phase.values_mut() {
         failed.sample = mask(&failed.sample);
     }
     let died = spawned.as_ref().is_some_and(|spawned| spawned.died.is_some());
     let (outcome, exit) = verdict(&load, stopped, died, args.allow_limited);
-    let mask = |arg: &str| match arg.parse::<Target>() {
-        Ok(target) if arg.contains("://") => target.display(args.show_secrets),
-        _ => arg.to_owned(),
-    };
-    let mut record = envelope.end(outcome, envelope::arguments(mask));
+    let mut record = envelope.end(outcome, envelope::arguments(args.show_secrets));
     let embedded = args.target.is_none();
     record.target = Some(record::Target { url: url.clone(), embedded, spawned, fingerprint: None });
     record.load = Some(load);
