@@ -21,6 +21,7 @@ use super::said::Said;
 use super::stats::{Metric, Stats};
 use super::track::{Came, Receiver};
 use super::wheel::{Timer, Wheel};
+use super::worker::Sweeps;
 use super::{Run, clock_ns, worker};
 use crate::wire::chunk::MessageHeader;
 
@@ -73,6 +74,7 @@ pub struct Shard {
     pub receivers: RefCell<Vec<Rc<RefCell<Receiver>>>>,
     pub wheel: Wheel,
     pub pump: RefCell<Pump>,
+    pub sweeps: RefCell<Sweeps>,
     /// The real-time clock less the monotonic one; `None` while they step.
     pub offset_ns: Cell<Option<u64>>,
     /// When the bytes came that are being taken is told by our own clock.
@@ -113,8 +115,11 @@ pub async fn drive(run: Arc<Run>, jobs: Vec<Job>, reports: UnboundedSender<Repor
     let (turned, looking) = (shard.clone(), shard.clone());
     // Tasks of their own: this one is looked at whenever any session is.
     let wheel = spawn_local(async move {
-        let pump = |now| turned.pump.borrow_mut().turn(&turned, now);
-        turned.wheel.turn(turned.run.clock, timer, pump).await;
+        let also = |now| {
+            let frames = turned.pump.borrow_mut().turn(&turned, now);
+            turned.sweeps.borrow_mut().turn(&turned.run, now).min(frames)
+        };
+        turned.wheel.turn(turned.run.clock, timer, also).await;
     });
     let seconds = reports.clone();
     let look = spawn_local(async move { look_after(&looking, &seconds).await });
@@ -211,6 +216,7 @@ impl Shard {
             receivers: RefCell::default(),
             wheel: Wheel::default(),
             pump: RefCell::default(),
+            sweeps: RefCell::default(),
             offset_ns: Cell::new(clock_offset()),
             user_clock: Cell::new(false),
         }

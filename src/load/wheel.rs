@@ -14,6 +14,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe;
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep};
 
 use super::Clock;
@@ -62,10 +63,9 @@ impl Wheel {
 
     /// Turns at this instant at the latest.
     pub fn hurry(&self, at: u64) {
-        if at < self.set.get()
-            && let Some(turner) = &*self.turner.borrow()
-        {
-            turner.wake_by_ref();
+        if at < self.set.get() {
+            self.set.set(at);
+            self.turner.borrow().iter().for_each(Waker::wake_by_ref);
         }
     }
 
@@ -76,23 +76,30 @@ impl Wheel {
 
     /// Wakes each at its time, without end. `also` does what else is due by an instant and says when it is to be called next.
     pub async fn turn(&self, clock: Clock, mut timer: Timer, mut also: impl FnMut(u64) -> u64) {
-        poll_fn(|cx| {
-            loop {
-                let now = clock.now();
-                let next = self.wake_due(now).min(also(now));
-                self.set.set(next);
-                *self.turner.borrow_mut() = Some(cx.waker().clone());
-                if next <= clock.now() {
-                    // Others have their turn.
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                if timer.poll(cx, clock, next).is_pending() {
-                    return Poll::Pending;
-                }
+        loop {
+            self.set.set(u64::MAX);
+            let now = clock.now();
+            let next = self.wake_due(now).min(also(now)).min(self.set.get());
+            self.set.set(next);
+            if next <= clock.now() {
+                // What came meanwhile has its turn.
+                yield_now().await;
+            } else {
+                poll_fn(|cx| self.wait(cx, &mut timer, clock, next)).await;
             }
-        })
-        .await
+        }
+    }
+
+    /// Whether it may be this instant, or somebody is in a hurry.
+    fn wait(&self, cx: &mut Context<'_>, timer: &mut Timer, clock: Clock, next: u64) -> Poll<()> {
+        if self.set.get() < next {
+            return Poll::Ready(());
+        }
+        let mut turner = self.turner.borrow_mut();
+        if !turner.as_ref().is_some_and(|turner| turner.will_wake(cx.waker())) {
+            *turner = Some(cx.waker().clone());
+        }
+        timer.poll(cx, clock, next)
     }
 
     /// Wakes whose time has come; when the next one's comes.

@@ -21,6 +21,10 @@ use crate::wire::chunk::Limits;
 use crate::wire::session::{Config, Event, Fields, Goal, Refusal, Session, Skimmed};
 use crate::wire::time::Time;
 
+mod sweep;
+
+pub use sweep::Sweeps;
+
 /// What each phase before media may take.
 const PHASE_NS: u64 = 10_000_000_000;
 /// How long a publisher waits for a target that takes no more bytes.
@@ -50,9 +54,18 @@ type Failure = (Phase, String);
 pub async fn work(shard: Rc<Shard>, job: Job) {
     let player = matches!(job.role, Role::Player(_));
     // What only the way to the connection needs is gone with it.
-    if let Some(mut worker) = Box::pin(open(&shard, job)).await {
-        let result = poll_fn(|cx| worker.poll(cx)).await;
-        worker.end(result);
+    if let Some(worker) = Box::pin(open(&shard, job)).await {
+        let result = poll_fn(|cx| {
+            let mut this = worker.borrow_mut();
+            let result = this.poll(cx);
+            if this.is_swept() && !std::mem::replace(&mut this.swept, true) {
+                let due = shard.sweeps.borrow_mut().join(&shard.run, &worker, cx.waker());
+                shard.wheel.hurry(due);
+            }
+            result
+        });
+        let result = result.await;
+        worker.borrow_mut().end(result);
     }
     if player {
         shard.run.playing.fetch_sub(1, Ordering::Relaxed);
@@ -60,13 +73,14 @@ pub async fn work(shard: Rc<Shard>, job: Job) {
 }
 
 /// Opens the connection; `None` when there is nothing to play, the attempt failed or the run is over.
-async fn open(shard: &Rc<Shard>, job: Job) -> Option<Box<Worker>> {
+async fn open(shard: &Rc<Shard>, job: Job) -> Option<Rc<RefCell<Worker>>> {
     let run = &shard.run;
     let (publisher, name) = stream_of(run, job.role).await?;
     shard.stats.borrow_mut().counts.attempted += 1;
     match connect(shard, job).await {
         Ok(Some((link, since))) => {
-            return Some(Box::new(Worker::new(shard, job, publisher, name, link, since)));
+            let worker = Worker::new(shard, job, publisher, name, link, since);
+            return Some(Rc::new(RefCell::new(worker)));
         }
         Ok(None) => {}
         Err((phase, why)) => shard.stats.borrow_mut().fail(phase, why),
@@ -225,8 +239,12 @@ struct Worker {
     armed: u64,
     /// When a player that sweeps reads next.
     next_read: Option<u64>,
+    /// The shard sees to that.
+    swept: bool,
     /// The last read may not have got all.
     filled: bool,
+    /// It is through, and its task does not know it yet.
+    done: Option<Result<(), Failure>>,
 }
 
 impl Worker {
@@ -272,7 +290,9 @@ impl Worker {
             skims: false,
             armed: u64::MAX,
             next_read: None,
+            swept: false,
             filled: false,
+            done: None,
         };
         let now = worker.now();
         let goal = if publishes { Goal::Publishing } else { Goal::Playing };
@@ -318,6 +338,9 @@ impl Worker {
 
     /// Reads what there is and writes on time, until all is done.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if let Some(result) = self.done.take() {
+            return Poll::Ready(result);
+        }
         let mut at = None;
         for _ in 0..READS {
             self.flush(cx)?;
@@ -352,7 +375,7 @@ impl Worker {
 
     /// When to look again at the latest.
     fn wake(&self, now: u64) -> u64 {
-        let next_read = self.next_read.unwrap_or(u64::MAX);
+        let next_read = self.next_read.filter(|_| self.slow.is_some()).unwrap_or(u64::MAX);
         if !self.up {
             return (self.since + PHASE_NS).min(self.run().silence());
         }
@@ -563,10 +586,7 @@ impl Worker {
         if self.slow.is_some() {
             return Some(now + SLOW_NS);
         }
-        let tick = self.run().plan.tick.filter(|_| !self.publishes())?.as_nanos() as u64;
-        // Half a tick behind the run's beginning, which is about when streams of ours begin: to read what is just being sent costs more.
-        let since = now - self.run().clock.origin_ns + tick / 2;
-        Some(now - since % tick + tick)
+        self.run().next_tick(now).filter(|_| !self.publishes())
     }
 
     /// Takes bytes that came at this instant.

@@ -77,6 +77,14 @@ impl Session {
         Ok(Some(Skimmed::Message(header, &gathering.whole)))
     }
 
+    /// Brings what [`Session::skim`] needs into the caches; the number means nothing.
+    pub fn touch(&self) -> u64 {
+        let Core { flow, out, pending, failed, gathering, .. } = &self.core;
+        let flags = [failed.is_some(), gathering.is_some(), self.core.phase == Phase::Chunks];
+        let flags = flags.into_iter().map(u64::from).fold(0, u64::wrapping_add);
+        self.reader.touch() ^ flow.received ^ (out.len() + pending.len()) as u64 ^ flags
+    }
+
     /// Frees what only the way to the goal needed: nothing further can be pursued, and the peer's handshake is forgotten.
     pub fn settle(&mut self) {
         let Session { reader, core } = self;

@@ -1,6 +1,6 @@
 //! Skimming: chunks that need no judgement and whose header lies whole in the input without detours, all else in the general way.
 
-use super::{ChunkReader, Stream, take};
+use super::{ChunkReader, NEAR, Stream, take};
 use crate::wire::chunk::{ChunkError, EXTENDED, Slice, Type3Delta};
 use crate::wire::message::type_id;
 
@@ -27,6 +27,16 @@ impl ChunkReader {
             Some(slice) => Ok(Some(slice)),
             None => self.skim_any(input),
         }
+    }
+
+    /// Brings its state into the caches; the number means nothing.
+    pub fn touch(&self) -> u64 {
+        let streams = self.streams.iter().map(|s| u64::from(s.timestamp) ^ s.buf.capacity() as u64);
+        let near = u64::from(self.near[0]) ^ u64::from(self.near[NEAR / 2]);
+        let flags = self.error.is_some() ^ self.notes.is_empty() ^ self.report_chunks;
+        let own =
+            self.offset ^ u64::from(self.left) ^ u64::from(self.limits.message_len) ^ self.kept.len() as u64;
+        streams.fold(own ^ near ^ u64::from(flags), u64::wrapping_add)
     }
 
     fn skim_any<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Slice<'a>>, ChunkError> {
