@@ -71,7 +71,8 @@ pub struct LoadArgs {
     #[arg(long, requires = "media")]
     media_untouched: bool,
     /// What must hold: `frame.p99 < 500ms`, `failed < 1%`, `lost = 0`. Repeatable; failed, corrupt and lost = 0 hold where nothing is said of
-    /// them. What was not measured is not kept; where no player plays what we publish, corrupt and lost hold only if asked for.
+    /// them. What was not measured is not kept; where no player plays what we publish, corrupt and lost hold only if asked for. A session that the end of
+    /// the run cuts off on its way has not failed, but counts as failed here if it had waited for 2 s or longer.
     #[arg(long, value_name = "EXPR")]
     slo: Vec<Slo>,
     /// Players read each time this comes round, not at once: cheaper, and latencies are exact to that.

@@ -450,9 +450,7 @@ impl Collector {
     }
 
     fn end(self, run: &Run, planned: u64, interrupted: bool) -> Found {
-        let Collector { watch, mut total, slow, mut rows, shards, log, .. } = self;
-        let failed = total.settle();
-        rows.last_mut().into_iter().for_each(|row| row.failed += failed);
+        let Collector { watch, total, slow, rows, shards, log, .. } = self;
         let counts = total.counts;
         let plan = &run.plan;
         let millis = |d: Duration| d.as_millis() as u64;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::Duration;
 
 use base64::Engine;
 use hdrhistogram::Histogram;
@@ -76,24 +75,8 @@ named! {
     }
 }
 
-impl Phase {
-    /// What tells how long it takes.
-    const fn metric(self) -> Metric {
-        match self {
-            Phase::Tcp => Metric::Tcp,
-            Phase::Tls => Metric::Tls,
-            Phase::Handshake => Metric::Handshake,
-            Phase::Connect => Metric::Connect,
-            Phase::CreateStream => Metric::CreateStream,
-            Phase::Publish => Metric::PublishStart,
-            Phase::Play => Metric::PlayStart,
-            Phase::FirstFrame | Phase::Media => Metric::FirstFrame,
-        }
-    }
-}
-
-/// Who waited for less when the run ended may have been about to be served, in microseconds.
-const PATIENCE_US: u64 = 2_000_000;
+/// Who waited for less when the run ended may have been about to be served.
+const PATIENCE_NS: u64 = 2_000_000_000;
 
 /// Plain counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -168,8 +151,7 @@ pub struct Stats {
     pub counts: Counts,
     histograms: [Option<Box<Histogram<u64>>>; Metric::ALL.len()],
     failed: BTreeMap<Phase, load::Failed>,
-    /// How long those waited, in microseconds, that the end of the run cut off in a phase.
-    cut_off: BTreeMap<Phase, Vec<u64>>,
+    unfinished: BTreeMap<Phase, load::Unfinished>,
     departures: BTreeMap<&'static str, load::Departure>,
 }
 
@@ -196,31 +178,11 @@ impl Stats {
         failed.count += 1;
     }
 
-    /// A session waited for so many nanoseconds in a phase when the run ended.
+    /// The end of the run cut off a session that had waited for so many nanoseconds in a phase.
     pub fn cut_off(&mut self, phase: Phase, waited_ns: u64) {
-        self.cut_off.entry(phase).or_default().push(waited_ns / 1000);
-    }
-
-    /// At the end of the run: who was cut off failed nevertheless where others show that the target does not answer, which is told by how long they
-    /// had to wait. How many did.
-    pub fn settle(&mut self) -> u64 {
-        let before = self.failed();
-        for (phase, waited) in std::mem::take(&mut self.cut_off) {
-            let served = self.histogram(phase.metric()).map(|h| h.max());
-            let patience = match served {
-                // Nobody knows when a stream that is not ours has its next key frame.
-                Some(_) if phase == Phase::FirstFrame => u64::MAX,
-                _ => PATIENCE_US.max(served.unwrap_or(0).saturating_mul(2)),
-            };
-            let (late, early): (Vec<u64>, Vec<u64>) = waited.into_iter().partition(|us| *us >= patience);
-            for us in late {
-                self.fail(phase, nothing_until_the_end(us, served));
-            }
-            if !early.is_empty() {
-                self.cut_off.insert(phase, early);
-            }
-        }
-        self.failed() - before
+        let late = u64::from(waited_ns >= PATIENCE_NS);
+        let one = load::Unfinished { count: 1, late, longest_ms: waited_ns / 1_000_000 };
+        self.unfinished.entry(phase).or_default().add(&one);
     }
 
     /// Counts a departure from the specification.
@@ -253,8 +215,8 @@ impl Stats {
             }
             own.count += failed.count;
         }
-        for (phase, waited) in &other.cut_off {
-            self.cut_off.entry(*phase).or_default().extend(waited);
+        for (phase, unfinished) in &other.unfinished {
+            self.unfinished.entry(*phase).or_default().add(unfinished);
         }
         for (name, departure) in &other.departures {
             let own = self
@@ -281,8 +243,21 @@ impl Stats {
     }
 
     /// Sessions that the end of the run cut off, by phase, for the record.
-    pub fn unfinished_by_phase(&self) -> BTreeMap<String, u64> {
-        self.cut_off.iter().map(|(phase, waited)| (phase.name().to_owned(), waited.len() as u64)).collect()
+    pub fn unfinished_by_phase(&self) -> BTreeMap<String, load::Unfinished> {
+        // Nobody knows when a stream that is not ours, but is there, has its next key frame.
+        let served = |phase| phase == Phase::FirstFrame && self.histogram(Metric::FirstFrame).is_some();
+        let late = |phase, of: &load::Unfinished| if served(phase) { 0 } else { of.late };
+        let phases = self.unfinished.iter();
+        phases
+            .map(|(phase, of)| (phase.name().to_owned(), load::Unfinished { late: late(*phase, of), ..*of }))
+            .collect()
+    }
+
+    /// How many those are, and how many of them are late.
+    fn unfinished(&self) -> load::Unfinished {
+        let mut all = load::Unfinished::default();
+        self.unfinished_by_phase().values().for_each(|of| all.add(of));
+        all
     }
 
     /// By name, for the record.
@@ -293,7 +268,8 @@ impl Stats {
     /// What a promise is about; `None` where nothing was measured of it.
     pub fn count(&self, count: Count) -> Option<u64> {
         (self.out_of(count) > 0).then(|| match count {
-            Count::Failed => self.failed(),
+            // Whoever was not served for long keeps no promise, whatever would have come of it.
+            Count::Failed => self.failed() + self.unfinished().late,
             Count::Lost => self.counts.lost,
             Count::Duplicated => self.counts.duplicated,
             Count::Reordered => self.counts.reordered,
@@ -301,15 +277,13 @@ impl Stats {
         })
     }
 
-    fn unfinished(&self) -> u64 {
-        self.cut_off.values().map(|waited| waited.len() as u64).sum()
-    }
-
     /// What its percentages are of.
     pub fn out_of(&self, count: Count) -> u64 {
         match count {
-            // Of those whose end is known.
-            Count::Failed => self.counts.attempted.saturating_sub(self.unfinished()),
+            Count::Failed => {
+                let unfinished = self.unfinished();
+                self.counts.attempted.saturating_sub(unfinished.count - unfinished.late)
+            }
             Count::Lost => self.counts.expected,
             Count::Duplicated | Count::Reordered | Count::Corrupt => {
                 self.counts.received - self.counts.foreign
@@ -353,16 +327,6 @@ impl Stats {
     }
 }
 
-fn nothing_until_the_end(us: u64, served: Option<u64>) -> String {
-    let waited = Duration::from_millis(us / 1000);
-    match served.map(Duration::from_micros) {
-        Some(slowest) => format!(
-            "nothing within {waited:?} until the end of the run, and nobody who was served waited longer than {slowest:?}"
-        ),
-        None => format!("nothing within {waited:?} until the end of the run, and nobody was served"),
-    }
-}
-
 /// One microsecond to an hour, three digits.
 fn histogram() -> Option<Histogram<u64>> {
     Histogram::new_with_bounds(1, 3_600_000_000, 3).ok()
@@ -400,32 +364,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_was_cut_off_failed_only_where_the_others_show_it() {
-        let settled = |phase: Phase, served_ms: &[u64], waited_ms: &[u64]| {
+    fn whoever_was_not_served_for_long_keeps_no_promise() {
+        let judged = |phase: Phase, waited_ms: &[u64], served: bool| {
             let (mut stats, mut second) = (Stats::default(), Stats::default());
-            served_ms.iter().for_each(|ms| stats.record_us(phase.metric(), ms * 1000));
             waited_ms.iter().for_each(|ms| second.cut_off(phase, ms * 1_000_000));
-            stats.counts.attempted = (served_ms.len() + waited_ms.len()) as u64;
             stats.add(&second);
-            let failed = stats.settle();
-            assert_eq!(failed, stats.failed());
-            let unfinished = stats.unfinished_by_phase().get(phase.name()).copied();
-            (failed, unfinished.unwrap_or(0), stats.count(Count::Failed))
+            stats.counts.attempted = waited_ms.len() as u64;
+            if served {
+                stats.record_us(Metric::FirstFrame, 1);
+                stats.counts.attempted += 1;
+            }
+            let load::Unfinished { count, late, longest_ms } = stats.unfinished_by_phase()[phase.name()];
+            let known = (stats.count(Count::Failed), stats.out_of(Count::Failed));
+            ((count, late, longest_ms), known)
         };
-        // Nobody, or everybody sooner: two seconds are enough. Somebody later: twice as long.
-        assert_eq!(settled(Phase::Connect, &[], &[1999, 2000]), (1, 1, Some(1)));
-        assert_eq!(settled(Phase::Connect, &[3], &[1999, 2001]), (1, 1, Some(1)));
-        assert_eq!(settled(Phase::Connect, &[3, 2000], &[3990, 4010]), (1, 1, Some(1)));
+        assert_eq!(judged(Phase::Connect, &[1999, 2000, 3000], true), ((3, 2, 3000), (Some(2), 3)));
         // Nothing is known of anybody.
-        assert_eq!(settled(Phase::Tcp, &[], &[1]), (0, 1, None));
+        assert_eq!(judged(Phase::Tcp, &[1], false), ((1, 0, 1), (None, 0)));
         // A stream of others may be between two key frames, if there is one.
-        assert_eq!(settled(Phase::FirstFrame, &[3], &[9000]), (0, 1, Some(0)));
-        assert_eq!(settled(Phase::FirstFrame, &[], &[9000]), (1, 0, Some(1)));
-        let said = nothing_until_the_end(3_200_000, Some(20_000));
-        assert!(
-            said.starts_with("nothing within 3.2s until") && said.ends_with("longer than 20ms"),
-            "{said}"
-        );
+        assert_eq!(judged(Phase::FirstFrame, &[9000], true), ((1, 0, 9000), (Some(0), 1)));
+        assert_eq!(judged(Phase::FirstFrame, &[9000], false), ((1, 1, 9000), (Some(1), 1)));
     }
 
     #[test]

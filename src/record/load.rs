@@ -185,10 +185,30 @@ pub struct Sessions {
     pub ended: u64,
     /// By the phase they failed in.
     pub failed_by_phase: BTreeMap<String, Failed>,
-    /// By the phase in which the end of the run cut them off, too early to say what would have come of them: `first_frame` of players of a stream that
-    /// is not ours, which are among `started`, and all else of those that are not. They are in no percentage.
+    /// By the phase in which the end of the run cut them off, so that nobody knows what would have come of them: `first_frame` of players of a stream
+    /// that is not ours, which are among `started`, and all else of those that are not.
     #[serde(default)]
-    pub unfinished_by_phase: BTreeMap<String, u64>,
+    pub unfinished_by_phase: BTreeMap<String, Unfinished>,
+}
+
+/// Sessions that the end of the run cut off in one phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Unfinished {
+    /// How many.
+    pub count: u64,
+    /// Of them, those that had waited for two seconds or longer: promises about `failed` count them; the others are in no percentage.
+    pub late: u64,
+    /// How long one of them had waited at most.
+    pub longest_ms: u64,
+}
+
+impl Unfinished {
+    /// Adds others.
+    pub fn add(&mut self, other: &Unfinished) {
+        self.count += other.count;
+        self.late += other.late;
+        self.longest_ms = self.longest_ms.max(other.longest_ms);
+    }
 }
 
 /// Sessions that failed in one phase.

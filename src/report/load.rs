@@ -23,8 +23,9 @@ pub fn screen(record: &Record) -> String {
     slow(&mut out, load);
     let _ = writeln!(out, "\n{}", latencies(load));
     generator(&mut out, load);
+    let late = load.sessions.unfinished_by_phase.values().map(|of| of.late).sum();
     for slo in &load.slo {
-        promise(&mut out, slo);
+        promise(&mut out, slo, late);
     }
     if let Some(find) = &load.find {
         search(&mut out, find);
@@ -113,10 +114,14 @@ fn sessions(out: &mut String, load: &Load) {
     for (phase, failed) in &s.failed_by_phase {
         let _ = writeln!(out, "          {} in {phase}, for example: {}", failed.count, failed.sample);
     }
-    for (phase, unfinished) in &s.unfinished_by_phase {
+    for (phase, of) in &s.unfinished_by_phase {
+        let late =
+            if of.late > 0 { format!(", {} of them for 2 s or longer", of.late) } else { String::new() };
+        let longest = of.longest_ms as f64 / 1000.0;
         let _ = writeln!(
             out,
-            "          {unfinished} unfinished: in {phase} when the run was over, too early to say"
+            "          {} unfinished: in {phase} when the run was over, {longest:.2} s at most{late}",
+            of.count
         );
     }
 }
@@ -274,8 +279,12 @@ fn generator(out: &mut String, load: &Load) {
     }
 }
 
-fn promise(out: &mut String, slo: &Slo) {
-    let value = measured(slo.value, &slo.unit);
+/// A promise, in a run that cut off so many late sessions.
+fn promise(out: &mut String, slo: &Slo, late: u64) {
+    let mut value = measured(slo.value, &slo.unit);
+    if late > 0 && slo.expr.starts_with("failed") {
+        let _ = write!(value, " ({late} of them unfinished, for 2 s or longer)");
+    }
     let _ = match slo {
         Slo { unmeasurable: true, .. } => {
             writeln!(out, "no data   {}: nothing in this run could be measured for it", slo.expr)
@@ -403,7 +412,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::record::load::{Brief, FindStep};
+    use crate::record::load::{Brief, FindStep, Unfinished};
 
     #[test]
     fn a_second_says_what_went_wrong_beside_what_went_well() {
@@ -530,11 +539,30 @@ mod tests {
     }
 
     #[test]
+    fn who_was_cut_off_is_said() {
+        let (mut load, mut text) = (Load::default(), String::new());
+        let [one, two] = [(1, 0, 40), (9, 7, 6210)];
+        for (phase, (count, late, longest_ms)) in [("connect", one), ("handshake", two)] {
+            let of = Unfinished { count, late, longest_ms };
+            load.sessions.unfinished_by_phase.insert(phase.into(), of);
+        }
+        sessions(&mut text, &load);
+        promise(&mut text, &Slo { expr: "failed = 0".into(), value: Some(8.0), ..Slo::default() }, 7);
+        for line in [
+            "          1 unfinished: in connect when the run was over, 0.04 s at most",
+            "          9 unfinished: in handshake when the run was over, 6.21 s at most, 7 of them for 2 s or longer",
+            "MISSED    failed = 0: 8 (7 of them unfinished, for 2 s or longer)",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        }
+    }
+
+    #[test]
     fn a_promise_is_kept_or_missed_or_there_is_no_answer() {
         let text = |held, unmeasurable, limited| {
             let (expr, unit) = ("frame.p99 < 1s".into(), "us".into());
             let mut out = String::new();
-            promise(&mut out, &Slo { expr, held, value: Some(1500.0), unit, unmeasurable, limited });
+            promise(&mut out, &Slo { expr, held, value: Some(1500.0), unit, unmeasurable, limited }, 2);
             out
         };
         assert_eq!(text(true, false, false), "held      frame.p99 < 1s: 1.50 ms\n");
