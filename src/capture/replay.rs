@@ -32,6 +32,8 @@ use recording::{Collector, Kind, MAX_KEPT, Recording, base};
 /// Sessions of all copies together, at most.
 pub const MAX_SESSIONS: usize = 10_000;
 
+/// How long an answer that all else stands on may take, a player's too.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// What a session that was told to end may take for that.
 const GRACE: Duration = Duration::from_secs(5);
 

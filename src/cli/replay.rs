@@ -47,7 +47,7 @@ pub struct ReplayArgs {
     /// The stream's name, with its query if it is to have one, in place of the target's or the recorded one.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// A player waits on each name before it is published; what it gets is compared with the recording.
+    /// A player waits on each name before it is published, up to 10 s for each answer; what it gets is compared with the recording.
     #[arg(long)]
     verify: bool,
     /// Send what stands before a hole in the capture, and no more.
@@ -134,7 +134,7 @@ pub fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
         sessions
     });
     let (exit, outcome) = judge(&replay.sessions);
-    let verified = replay.sessions.iter().any(|session| !session.verify.is_empty());
+    let verified = replay.sessions.iter().flat_map(|session| &session.verify).any(|v| v.held.is_some());
     let url = target.display(args.show_secrets);
     write(&record(args, &envelope, outcome, &url, replay), &outputs)?;
     if args.verify && exit == Exit::Clean && !verified {

@@ -134,13 +134,14 @@ pub struct Departure {
 pub struct Verify {
     /// The name it played, secrets masked.
     pub name: String,
-    /// Whether every coded frame came once, in order within its kind, byte for byte.
-    pub held: bool,
+    /// Whether every coded frame came once, in order within its kind, byte for byte; null where nothing was compared.
+    pub held: Option<bool>,
     /// Coded frames that were published.
     pub sent: u64,
     /// Coded frames that came.
     pub came: u64,
-    /// What is wrong, where it did not hold.
+    /// What is wrong where it did not hold, or why nothing was compared. Without differences it is the player that the target refused or did
+    /// not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// Each kind of difference, with counts.
@@ -165,6 +166,6 @@ impl Session {
     /// Whether the target did what ends a run with "found".
     pub fn is_found(&self) -> bool {
         matches!(self.end, End::Refused | End::Closed | End::Unreachable | End::Late)
-            || self.verify.iter().any(|v| !v.held)
+            || self.verify.iter().any(|v| v.held == Some(false))
     }
 }

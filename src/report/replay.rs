@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::count;
 use super::inspect::{plain, type_name};
 use crate::record::Record;
-use crate::record::replay::{Departure, End, Session};
+use crate::record::replay::{Departure, End, Session, Verify};
 
 /// Differences shown of a session; the record has all of them.
 const SHOWN: usize = 20;
@@ -68,12 +68,19 @@ fn session(t: &mut String, s: &Session, copies: bool) {
         let _ = writeln!(t, "  note      {}", plain(note));
     }
     for v in &s.verify {
-        let (name, came) = (plain(&v.name), format!("{} of {}", v.came, count(v.sent, "frame")));
-        let _ = match &v.why {
-            None => writeln!(t, "  verified  {name}: {came}, each once, in order, unchanged"),
-            Some(why) => writeln!(t, "  DIFFERS   {name}: {came} came; {}", plain(why)),
-        };
+        verified(t, v);
     }
+}
+
+fn verified(t: &mut String, v: &Verify) {
+    let (name, came) = (plain(&v.name), format!("{} of {}", v.came, count(v.sent, "frame")));
+    let why = plain(v.why.as_deref().unwrap_or_default());
+    let _ = match v.held {
+        Some(true) => writeln!(t, "  verified  {name}: {came}, each once, in order, unchanged"),
+        Some(false) if v.differences.is_empty() => writeln!(t, "  NO PLAYER {name}: {why}"),
+        Some(false) => writeln!(t, "  DIFFERS   {name}: {came} came; {why}"),
+        None => writeln!(t, "  unchecked {name}: {why}"),
+    };
 }
 
 fn end(s: &Session) -> String {
@@ -111,7 +118,7 @@ fn difference(d: &Departure) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::replay::{Mapped, Replay, Traffic, Verify};
+    use crate::record::replay::{Difference, Mapped, Replay, Traffic};
     use crate::record::{Host, Outcome, Target, Tool};
 
     #[test]
@@ -123,13 +130,13 @@ mod tests {
             recorded: Some("_result".into()),
             came: Some("_error \u{1b}[1m".into()),
         };
-        let verify = |why: Option<&str>| Verify {
+        let verify = |held, why: Option<&str>, differences| Verify {
             name: "cam".into(),
-            held: why.is_none(),
+            held,
             sent: 2,
             came: 1,
             why: why.map(str::to_owned),
-            differences: Vec::new(),
+            differences,
         };
         let session = Session {
             key: "a->b".into(),
@@ -143,7 +150,12 @@ mod tests {
             streams: vec![Mapped { recorded: 1, target: 7 }],
             departures: vec![departure],
             notes: vec!["not sent again: 2 acknowledgements".into()],
-            verify: vec![verify(None), verify(Some("audio frame 2 of 2: came twice"))],
+            verify: vec![
+                verify(Some(true), None, vec![]),
+                verify(Some(false), Some("audio frame 2 of 2: came twice"), vec![Difference::default()]),
+                verify(Some(false), Some("the player was refused"), vec![]),
+                verify(None, Some("nothing was published"), vec![]),
+            ],
             ..Session::default()
         };
         let replay = Replay {
@@ -182,6 +194,8 @@ a->b copy 1 publish cam: REFUSED, publish was refused: NetStream.Publish.BadName
   note      not sent again: 2 acknowledgements
   verified  cam: 1 of 2 frames, each once, in order, unchanged
   DIFFERS   cam: 1 of 2 frames came; audio frame 2 of 2: came twice
+  NO PLAYER cam: the player was refused
+  unchecked cam: nothing was published
 
 1 session: 1 failed, 1 answered otherwise than recorded
 ";

@@ -35,6 +35,8 @@ pub enum Ways {
     Refuses,
     /// Answers publish with BadName.
     BadName,
+    /// Does not answer publish.
+    PublishMute,
     /// Closes at the third audio or video message.
     ClosesAtMedia,
     /// Answers connect with bytes that are no chunks.
@@ -249,6 +251,7 @@ impl Odd {
                 *streams += 7.0;
                 say(0, "_result", id, vec![Value::Null, Value::Number(*streams)]);
             }
+            b"publish" if self.ways == Ways::PublishMute => {}
             b"publish" => {
                 let code = if self.ways == Ways::BadName { "BadName" } else { "Start" };
                 say(msid, "onStatus", 0.0, vec![Value::Null, status(&format!("NetStream.Publish.{code}"))]);

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rtmp_bench::capture;
 use rtmp_bench::capture::replay::pace::Pace;
 use rtmp_bench::capture::replay::recording::Act;
 use rtmp_bench::capture::replay::{Recorded, Settings, Unfit, record, record_within, run};
-use rtmp_bench::net::conn::Dial;
+use rtmp_bench::net::conn::{Dial, Dialing, Io};
 use rtmp_bench::net::peer::{AnyFault, Missing, Options, Peer};
+use rtmp_bench::net::pipe;
 use rtmp_bench::record::inspect::Media;
 use rtmp_bench::record::replay::{End, Session};
 use rtmp_bench::wire::amf0::Value;
@@ -103,7 +105,7 @@ fn every_whole_publish_comes_to_a_player() {
             if sent > 0 {
                 publishes += 1;
                 let [verify] = &session.verify[..] else { panic!("{}: {session:?}", path.display()) };
-                assert!(verify.held, "{}: {verify:?}", path.display());
+                assert_eq!(verify.held, Some(true), "{}: {verify:?}", path.display());
                 assert_eq!((verify.sent, verify.came), (sent, sent), "{}", path.display());
             }
             for (type_id, n) in &before.messages.c2s {
@@ -129,7 +131,7 @@ fn what_a_server_does_to_frames_is_found() {
         let (sessions, _) = replay(plain(), &verifying(), peer(&[fault]));
         let [session] = &sessions[..] else { panic!("{sessions:?}") };
         let [verify] = &session.verify[..] else { panic!("{fault}: {session:?}") };
-        assert!(!verify.held && session.is_found(), "{fault}: {verify:?}");
+        assert!(verify.held == Some(false) && session.is_found(), "{fault}: {verify:?}");
         assert!(verify.why.as_ref().is_some_and(|w| w.contains(why)), "{fault}: {verify:?}");
         assert!(verify.differences.iter().all(|d| d.kind == kind && d.count > 0), "{fault}: {verify:?}");
         let missing: u64 = verify.differences.iter().filter(|d| d.kind == "missing").map(|d| d.count).sum();
@@ -148,7 +150,84 @@ fn what_a_server_does_to_frames_is_found() {
 fn a_player_that_cannot_wait_joins_before_the_first_frame() {
     let options = Options { missing: Missing::Refuse, ..Options::default() };
     let (sessions, _) = replay(plain(), &verifying(), Peer::new(options));
-    assert!(sessions[0].verify[0].held, "{sessions:?}");
+    assert_eq!(sessions[0].verify[0].held, Some(true), "{sessions:?}");
+}
+
+/// The reference server; from the second connection on it takes notice of one only after this long.
+struct Late(Peer, Duration, AtomicUsize);
+
+impl Dial for Late {
+    fn dial(&self) -> Dialing<'_> {
+        Box::pin(async move {
+            if self.2.fetch_add(1, Ordering::Relaxed) == 0 {
+                return self.0.dial().await;
+            }
+            let ((ours, mut theirs), peer, late) = (pipe::pipe(pipe::CAPACITY), self.0.clone(), self.1);
+            tokio::spawn(async move {
+                tokio::time::sleep(late).await;
+                let mut io = peer.dial().await.expect("a connection");
+                let _ = tokio::io::copy_bidirectional(&mut io, &mut theirs).await;
+            });
+            Ok(Box::new(ours) as Box<dyn Io>)
+        })
+    }
+}
+
+#[test]
+fn a_server_that_lets_players_in_late_is_not_said_to_lose_frames() {
+    for (late, pace, held, why) in [
+        (4, Pace::Asap, Some(true), None),
+        (9, Pace::Media, Some(true), None),
+        // Answered when the stream was there, before the first frame.
+        (19, Pace::Asap, Some(true), None),
+        (
+            23,
+            Pace::Media,
+            Some(false),
+            Some(
+                "handshake was not answered within 10s; 112 frames that were sent before it was did not come",
+            ),
+        ),
+        (60, Pace::Asap, Some(false), Some("handshake was not answered within 10s, and no frame came")),
+    ] {
+        let dial = Late(peer(&[]), Duration::from_secs(late), AtomicUsize::new(0));
+        let (sessions, _) = replay(plain(), &Settings { pace, ..verifying() }, dial);
+        assert_eq!(sessions[0].end, End::Done, "{late} s: {sessions:?}");
+        let verify = &sessions[0].verify[0];
+        assert_eq!(verify.held, held, "{late} s: {verify:?}");
+        assert!(verify.differences.is_empty() && verify.sent == 235, "{late} s: {verify:?}");
+        let said = verify.why.as_deref();
+        assert!(
+            said.is_some() == why.is_some() && said.unwrap_or("").contains(why.unwrap_or("")),
+            "{late} s: {verify:?}"
+        );
+    }
+    // Play is never answered, and nothing relayed.
+    let (sessions, _) = replay(plain(), &verifying(), Odd::new(Ways::Sevens));
+    let verify = &sessions[0].verify[0];
+    let why = "the player's play was not answered within 10s, and no frame came: nothing is compared";
+    assert_eq!((verify.held, verify.why.as_deref()), (Some(false), Some(why)));
+    assert!(verify.differences.is_empty(), "{verify:?}");
+}
+
+#[test]
+fn where_nothing_was_published_nothing_is_verified() {
+    for (ways, end) in [(Ways::BadName, End::Refused), (Ways::PublishMute, End::Refused)] {
+        let (sessions, _) = replay(plain(), &verifying(), Odd::new(ways));
+        let verify = &sessions[0].verify[0];
+        assert_eq!((sessions[0].end, verify.held, verify.sent), (end, None, 0), "{ways:?}: {sessions:?}");
+        assert!(verify.why.as_ref().is_some_and(|why| why.contains("nothing is compared")), "{verify:?}");
+    }
+}
+
+/// What was on its way when the user ended it is not missing.
+#[test]
+fn what_an_interrupted_run_left_is_not_compared() {
+    let slow = Settings { pace: Pace::Capture(0.1), max_time: Duration::from_secs(10), ..verifying() };
+    let (sessions, _) = replay(plain(), &slow, peer(&["relay-late"]));
+    let verify = &sessions[0].verify[0];
+    assert!(sessions[0].end == End::Late && verify.sent > verify.came, "{sessions:?}");
+    assert_eq!((verify.held, verify.differences.len()), (None, 0), "{verify:?}");
 }
 
 #[test]
@@ -222,11 +301,14 @@ fn rounds_go_on_in_time() {
     assert!(took >= Duration::from_millis(320), "{took:?}");
     let (sessions, _) = replay(plain(), &Settings { loops: 2, ..verifying() }, peer(&[]));
     let verify = &sessions[0].verify[0];
-    assert!(verify.held && verify.sent == 2 * 235, "{verify:?}");
+    assert!(verify.held == Some(true) && verify.sent == 2 * 235, "{verify:?}");
     // Header and frames at far times, audio and video.
     let far = read(&shipped("loc-exttimestamp-chunk128-ffmpeg-publish.pcapng"));
     let (sessions, _) = replay(far, &Settings { loops: 3, ..verifying() }, peer(&[]));
-    assert!(sessions[0].verify[0].held && sessions[0].verify[0].sent == 3 * 177, "{sessions:?}");
+    assert!(
+        sessions[0].verify[0].held == Some(true) && sessions[0].verify[0].sent == 3 * 177,
+        "{sessions:?}"
+    );
 }
 
 #[test]
@@ -234,7 +316,10 @@ fn copies_have_names_of_their_own() {
     let (sessions, _) = replay(plain(), &Settings { copies: 3, ..verifying() }, peer(&[]));
     let names: Vec<_> = sessions.iter().map(|s| s.names[0].target.as_str()).collect();
     assert_eq!(names, ["cam1-1", "cam1-2", "cam1-3"]);
-    assert!(sessions.iter().all(|s| s.verify[0].held && s.verify[0].came == 235), "{sessions:?}");
+    assert!(
+        sessions.iter().all(|s| s.verify[0].held == Some(true) && s.verify[0].came == 235),
+        "{sessions:?}"
+    );
     let token = read(&shipped("loc-ffmpeg-publish-token.pcapng"));
     let (sessions, _) = replay(token, &Settings { copies: 2, ..settings() }, peer(&[]));
     let name = sessions[1].names[0].target.as_str();
@@ -481,7 +566,7 @@ fn a_name_that_is_published_again_is_compared_once() {
     for pace in [Pace::Asap, Pace::Media] {
         let (sessions, _) = replay(of_bytes(&c.pcap()), &Settings { pace, ..verifying() }, peer(&[]));
         let told: Vec<_> = sessions[0].verify.iter().map(|v| (v.sent, v.came, v.held, &v.why)).collect();
-        assert_eq!(told, [(15, 15, true, &None)], "{pace}");
+        assert_eq!(told, [(15, 15, Some(true), &None)], "{pace}");
     }
 }
 

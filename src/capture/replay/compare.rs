@@ -6,21 +6,24 @@ use crate::net::relay::{self, Frame};
 use crate::record::replay::Difference;
 use crate::wire::message::type_id;
 
-/// Every difference; none where each coded frame came once, in order within its kind, byte for byte. Times do not count.
-pub fn differences(sent: &[Frame], came: &[Frame]) -> Vec<Difference> {
-    let mut out = Vec::new();
+/// Every difference; none where each coded frame came once, in order within its kind, byte for byte. Times do not count. What was sent
+/// before the frame of the place `from` need not come: how many of these did not.
+pub fn differences(sent: &[Frame], came: &[Frame], from: usize) -> (Vec<Difference>, usize) {
+    let (mut out, mut unseen) = (Vec::new(), 0);
     for (media, type_id) in [("audio", type_id::AUDIO), ("video", type_id::VIDEO)] {
         let of = |frames: &'_ [Frame]| -> Vec<Frame> {
             frames.iter().filter(|f| f.type_id == type_id).cloned().collect()
         };
+        let before = of(&sent[..from]).len();
         let (sent, came) = (of(sent), of(came));
         let mut comparison = Comparison::new(&sent);
         for (i, frame) in came.iter().enumerate() {
             comparison.take(frame, came.get(i + 1));
         }
+        unseen += comparison.forgive(before);
         comparison.finish(media, &mut out);
     }
-    out
+    (out, unseen)
 }
 
 /// One entry as a sentence.
@@ -110,6 +113,13 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// Counts the first frames as seen; how many of them were not.
+    fn forgive(&mut self, first: usize) -> usize {
+        let unseen = self.seen[..first].iter().filter(|seen| !**seen).count();
+        self.seen[..first].fill(true);
+        unseen
+    }
+
     fn finish(self, media: &str, out: &mut Vec<Difference>) {
         let missing = self.seen.iter().filter(|seen| !**seen).count() as u64;
         let first = self.seen.iter().position(|seen| !seen);
@@ -168,7 +178,7 @@ mod tests {
             ("ab1c2def3ZaZ", "video doubled 1 frame 1 (3 bytes, 0 ms); video strange 2 of 3 bytes"),
             ("", "audio missing 3 frame 1 (3 bytes, 20 ms); video missing 6 frame 1 (3 bytes, 0 ms)"),
         ] {
-            let told = differences(&frames(sent), &frames(came));
+            let told = differences(&frames(sent), &frames(came), 0).0;
             let told: Vec<_> =
                 told.iter().map(|d| format!("{} {} {} {}", d.media, d.kind, d.count, d.first)).collect();
             assert_eq!(told.join("; "), want, "{came}");
@@ -183,9 +193,25 @@ mod tests {
             ("aaabaa", "aabaa", "missing 1"),
             ("aaaa", "aa", "missing 2"),
         ] {
-            let told = differences(&frames(sent), &frames(came));
+            let told = differences(&frames(sent), &frames(came), 0).0;
             let told: Vec<_> = told.iter().map(|d| format!("{} {}", d.kind, d.count)).collect();
             assert_eq!(told.join("; "), want, "{sent} {came}");
+        }
+    }
+
+    #[test]
+    fn what_was_sent_before_the_player_played_is_not_missing() {
+        for (came, from, want, unseen) in [
+            ("", 9, "", 9),
+            ("ef3", 6, "", 6),
+            ("def3", 6, "", 5),
+            ("df3", 6, "video missing 1", 5),
+            ("ef3a", 6, "video late 1", 5),
+            ("efe3", 6, "video doubled 1", 6),
+        ] {
+            let (told, left) = differences(&frames("ab1c2def3"), &frames(came), from);
+            let told: Vec<_> = told.iter().map(|d| format!("{} {} {}", d.media, d.kind, d.count)).collect();
+            assert_eq!((told.join("; ").as_str(), left), (want, unseen), "{came}");
         }
     }
 

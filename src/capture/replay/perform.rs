@@ -12,7 +12,7 @@ use super::order::Turn;
 use super::pace::{Clock, LONGEST_PAUSE, Pace};
 use super::recording::{Act, Kind, Recording, Step, Stream, carries_media, is_media, names_in};
 use super::verify::Watcher;
-use super::{Names, Settings, shown};
+use super::{ANSWER_TIME, Names, Settings, shown};
 use crate::net::conn::Dial;
 use crate::net::relay;
 use crate::record::replay::{End, Mapped, Session};
@@ -22,8 +22,6 @@ use crate::wire::message::{Command, Message, UserControl, type_id};
 use crate::wire::session::{Config, Event, Fields, Goal};
 use crate::wire::time::Time;
 
-/// How long an answer that all else stands on may take.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// How long an acknowledgement may take, where the target's bandwidth allows no more without one.
 const ACK_TIME: Duration = Duration::from_secs(3);
 /// Whoever waited longer for other sessions goes on from there, and does not catch up.
@@ -288,7 +286,7 @@ impl Performance<'_> {
         if let Act::Call(_, call) = step.act
             && self.recording.calls[call].kind == Kind::Publish
         {
-            self.watch(step, call).await;
+            self.watch(step, call).await?;
         }
         if let Act::Reply(_, Some(to)) = step.act {
             let until = Instant::now() + QUIET;
@@ -381,46 +379,61 @@ impl Performance<'_> {
         if let Some(why) = self.ears.refusal() {
             return Err(Broken::Refused(why));
         }
+        if recorded.kind == Kind::Publish {
+            waited |= self.watch_late(call).await?;
+        }
         if waited {
             self.clock.set(recorded.answered_at.unwrap_or(before));
-        }
-        if matches!(recorded.kind, Kind::Publish | Kind::Play) {
-            self.watch_late(call).await;
         }
         Ok(())
     }
 
     /// Has a player wait on the name that is about to be published, unless the recorded server refused that.
-    async fn watch(&mut self, step: &Step, call: usize) {
+    async fn watch(&mut self, step: &Step, call: usize) -> Result<(), Stop> {
         if !self.stage.settings.verify || self.recording.calls[call].refused {
-            return;
+            return Ok(());
         }
         let name =
             step.names(Kind::Publish, &self.recording.calls).and_then(|name| self.stage.names.of(name));
-        let Some(name) = name else { return };
+        let Some(name) = name else { return Ok(()) };
         let name = name.to_string();
         // A player stays while its stream goes and comes again.
         if let Some((calls, _)) = self.watchers.iter_mut().find(|(_, watcher)| watcher.is_there(&name)) {
             calls.push(call);
-            return;
+            return Ok(());
         }
         let config = Config { name, chunk_size: None, digest: None, ..self.stage.config(self.recording) };
         let watcher = Watcher::start(self.stage.dial.clone(), config, self.stage.limit.clone());
-        // A refusal is looked at when the stream is there.
-        let _ = watcher.ready().await;
         self.watchers.push((vec![call], watcher));
+        self.await_player().await
     }
 
-    /// Where a player cannot wait for a stream it joins as soon as there is one, before the first frame.
-    async fn watch_late(&mut self, call: usize) {
+    /// Where a player cannot wait for a stream it joins as soon as there is one, before the first frame; whether that was waited for.
+    async fn watch_late(&mut self, call: usize) -> Result<bool, Stop> {
         let Some(at) = self.watchers.iter().position(|(calls, w)| calls.contains(&call) && w.may_try_again())
         else {
-            return;
+            return Ok(false);
         };
-        let (calls, refused) = self.watchers.swap_remove(at);
-        let watcher = refused.again();
-        let _ = watcher.ready().await;
-        self.watchers.push((calls, watcher));
+        let (calls, watcher) = self.watchers.swap_remove(at);
+        self.watchers.push((calls, watcher.again()));
+        self.await_player().await?;
+        Ok(true)
+    }
+
+    /// Waits until the player that was started last plays, is refused, or has not been answered for too long.
+    async fn await_player(&mut self) -> Result<(), Stop> {
+        let Performance { line, ears, watchers, .. } = self;
+        let Some((_, watcher)) = watchers.last() else { return Ok(()) };
+        let ready = watcher.ready();
+        tokio::pin!(ready);
+        loop {
+            let mut hear = |event: Event<'_>| ears.hear(event);
+            tokio::select! {
+                biased;
+                () = &mut ready => return Ok(()),
+                turned = line.turn(Instant::now() + LONGEST_PAUSE, &mut hear) => drop(turned?),
+            }
+        }
     }
 
     /// Waits until the players have all that was published, before the stream is taken away.

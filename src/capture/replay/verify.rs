@@ -9,18 +9,16 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::compare;
-use super::line::{Limit, Line};
+use super::line::{Limit, Line, Stop};
 use super::recording::carries_media;
+use super::{ANSWER_TIME, compare};
 use crate::net::conn::Dial;
 use crate::net::relay::{self, Frame};
-use crate::record::replay::Verify;
+use crate::record::replay::{Difference, Verify};
 use crate::wire::chunk::MessageHeader;
 use crate::wire::message::type_id;
 use crate::wire::session::{Config, Event, Goal};
 
-/// How long play may take to be confirmed.
-const PLAY_TIME: Duration = Duration::from_secs(3);
 /// How long nothing more comes before the player is done, while something is missing.
 const DRAIN: Duration = Duration::from_secs(3);
 /// How long nothing more comes before the player is done, when all is there.
@@ -36,7 +34,7 @@ pub struct Watcher {
     shared: Arc<Shared>,
     player: JoinHandle<()>,
     ended: watch::Sender<bool>,
-    /// It is the second try.
+    /// Its stream is there, and it was looked at again.
     late: bool,
 }
 
@@ -49,6 +47,13 @@ struct Shared {
 struct State {
     /// `Ok` when it plays.
     ready: Option<Result<(), String>>,
+    /// What the target has answered so far, and when.
+    reached: Goal,
+    stepped: Option<Instant>,
+    /// What it did not answer for [`ANSWER_TIME`], in words.
+    unanswered: Option<String>,
+    /// So many of `sent` were sent before it played.
+    before: usize,
     sent: Vec<Frame>,
     /// The places of each kind's frames in `sent`.
     by_kind: [Vec<usize>; 2],
@@ -61,7 +66,7 @@ struct State {
     /// The payloads in `sent`.
     known: HashSet<Bytes>,
     progress: Option<Instant>,
-    closed: Option<String>,
+    closed: Option<Stop>,
 }
 
 impl Watcher {
@@ -73,9 +78,10 @@ impl Watcher {
         Watcher { dial, config, limit, shared, player, ended, late: false }
     }
 
-    /// Whether the player was refused, and another may still try.
+    /// Whether it does not play, and may still when its stream is there.
     pub fn may_try_again(&self) -> bool {
-        !self.late && matches!(self.shared.lock().ready, Some(Err(_)))
+        let state = self.shared.lock();
+        !self.late && (matches!(state.ready, Some(Err(_))) || state.ready.is_none())
     }
 
     /// Whether it plays this name, or still waits for it.
@@ -84,25 +90,30 @@ impl Watcher {
         self.config.name == name && state.closed.is_none() && !matches!(state.ready, Some(Err(_)))
     }
 
-    /// Another player in place of one that was refused.
+    /// Another player in place of one that was refused; one that was not answered stays.
     pub fn again(self) -> Watcher {
+        let waits = self.shared.lock().ready.is_none();
+        if waits {
+            return Watcher { late: true, ..self };
+        }
         let _ = self.ended.send(true);
         Watcher { late: true, ..Watcher::start(self.dial, self.config, self.limit) }
     }
 
-    /// Waits until it plays, for a while: `Ok` also when play was neither granted nor refused.
-    ///
-    /// # Errors
-    /// Why it does not play.
-    pub async fn ready(&self) -> Result<(), String> {
-        let until = Instant::now() + PLAY_TIME;
+    /// Returns when it plays or does not, or when the target has not answered it for [`ANSWER_TIME`].
+    pub async fn ready(&self) {
+        let began = Instant::now();
         loop {
             let changed = self.shared.changed.notified();
-            if let Some(ready) = &self.shared.lock().ready {
-                return ready.clone();
-            }
+            let until = {
+                let state = self.shared.lock();
+                if state.ready.is_some() {
+                    return;
+                }
+                state.stepped.map_or(began, |stepped| stepped.max(began)) + ANSWER_TIME
+            };
             if tokio::time::timeout_at(until, changed).await.is_err() {
-                return Ok(());
+                return self.shared.set(State::give_up);
             }
         }
     }
@@ -137,26 +148,9 @@ impl Watcher {
         let _ = self.ended.send(true);
         let _ = self.player.await;
         let state = self.shared.lock();
-        let counts = (state.sent.len() as u64, state.counts.iter().sum::<usize>() as u64);
-        let (mut why, mut differences) = (None, Vec::new());
-        if let Some(Err(refused)) = &state.ready {
-            why = Some(refused.clone());
-        } else if state.sent.is_empty() {
-            why = (counts.1 > 0).then(|| "frames came and none was sent".into());
-        } else {
-            differences = compare::differences(&state.sent, &state.came);
-            let sentences = differences
-                .iter()
-                .map(|d| compare::sentence(d, state.by_kind[usize::from(d.media == "video")].len()));
-            let closed = state.closed.iter().map(|closed| format!("the player: {closed}"));
-            let more =
-                (state.left_out > 0).then(|| format!("{} frames too many are not compared", state.left_out));
-            if !differences.is_empty() {
-                why = Some(sentences.chain(more).chain(closed).collect::<Vec<_>>().join("; "));
-            }
-        }
-        let name = mask(&self.config.name);
-        Verify { name, held: why.is_none(), sent: counts.0, came: counts.1, why, differences }
+        let (sent, came) = (state.sent.len() as u64, state.counts.iter().sum::<usize>() as u64);
+        let (held, why, differences) = state.judge();
+        Verify { name: mask(&self.config.name), held, sent, came, why, differences }
     }
 }
 
@@ -172,6 +166,66 @@ impl Shared {
 }
 
 impl State {
+    /// Whether all came as it was sent, `None` where nothing can be said; what is wrong, and each difference.
+    fn judge(&self) -> (Option<bool>, Option<String>, Vec<Difference>) {
+        if self.sent.is_empty() {
+            return (None, Some("nothing was published, so that nothing is compared".into()), Vec::new());
+        }
+        let ours = self.closed.iter().find(|stop| matches!(stop, Stop::Late | Stop::Interrupted));
+        if let (Some(Err(refused)), None) = (&self.ready, ours) {
+            return (Some(false), Some(refused.clone()), Vec::new());
+        }
+        let (mut differences, unseen) = compare::differences(&self.sent, &self.came, self.judged_from());
+        if ours.is_some() {
+            // What was on its way then may not have come.
+            differences.retain(|d| d.kind != "missing");
+        }
+        let unanswered = self.unanswered.iter().filter(|_| unseen > 0 && ours.is_none());
+        let unanswered = unanswered.map(|what| match self.ready {
+            Some(_) => format!(
+                "{what}; {unseen} frames that were sent before it was did not come, and are not compared"
+            ),
+            None => format!("{what}, and no frame came: nothing is compared"),
+        });
+        let sentences = differences
+            .iter()
+            .map(|d| compare::sentence(d, self.by_kind[usize::from(d.media == "video")].len()));
+        let found = !differences.is_empty();
+        let more = (found && self.left_out > 0)
+            .then(|| format!("{} frames too many are not compared", self.left_out));
+        let closed = self.closed.iter().filter(|_| found || ours.is_some());
+        let closed = closed.map(|closed| format!("the player: {closed}"));
+        let why: Vec<String> = sentences.chain(unanswered).chain(more).chain(closed).collect();
+        let held = match (found, ours) {
+            (false, Some(_)) => None,
+            _ => Some(why.is_empty()),
+        };
+        (held, (!why.is_empty()).then(|| why.join("; ")), differences)
+    }
+
+    /// The first of `sent` that must come.
+    fn judged_from(&self) -> usize {
+        if self.ready == Some(Ok(())) { self.before } else { self.sent.len() }
+    }
+
+    fn step(&mut self, goal: Goal) {
+        (self.reached, self.stepped) = (goal, Some(Instant::now()));
+        if goal == Goal::Playing {
+            (self.ready, self.before) = (Some(Ok(())), self.sent.len());
+        }
+    }
+
+    fn give_up(&mut self) {
+        let what = match self.reached {
+            Goal::Open => "handshake",
+            Goal::Handshaken => "connect",
+            Goal::Connected => "createStream",
+            _ => "play",
+        };
+        let words = || format!("the player's {what} was not answered within {ANSWER_TIME:?}");
+        self.unanswered.get_or_insert_with(words);
+    }
+
     fn frames(&mut self, header: &MessageHeader, payload: &[u8]) {
         let mut frames = Vec::new();
         relay::frames_of(header, &Bytes::copy_from_slice(payload), 0, &mut frames);
@@ -214,7 +268,7 @@ async fn play(
     let mut line = Line::new(io, config, limit);
     line.session.pursue(line.now(), Goal::Playing);
     let mut hear = |event: Event<'_>| match event {
-        Event::Reached(Goal::Playing) => shared.set(|s| s.ready = Some(Ok(()))),
+        Event::Reached(goal) => shared.set(|s| s.step(goal)),
         Event::Refused(refusal) => {
             shared.set(|s| s.ready = Some(Err(format!("the player was refused: {refusal:?}"))));
         }
@@ -236,7 +290,7 @@ async fn play(
             Err(why) => {
                 shared.set(|s| {
                     s.ready.get_or_insert(Err(format!("the player: {why}")));
-                    s.closed = Some(why.to_string());
+                    s.closed = Some(why);
                 });
                 return;
             }
