@@ -30,7 +30,7 @@ const BUFFER: usize = 64 << 10;
 /// Sessions that are begun at a time, before those that are there have their turn.
 const BEGUN: usize = 8;
 /// What a session takes of memory, less rather than more.
-const SESSION_BYTES: usize = 3 << 10;
+const SESSION_BYTES: usize = 2560;
 /// Somewhat less than the 32 MiB above which everything is mapped apart (mallopt(3), M_MMAP_THRESHOLD).
 const MAX_RESERVED: usize = 24 << 20;
 /// How often it looks after itself.
@@ -93,7 +93,7 @@ pub fn start(
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(format!("shard {number}")).spawn(move || {
-        reserve(jobs.len() * SESSION_BYTES);
+        reserve(jobs.len().min((run.plan.publishers + run.plan.players()) as usize));
         LocalSet::new().block_on(&runtime, async {
             // Without an exact one frames are up to two milliseconds later, and are said to be.
             let timer = Timer::exact().unwrap_or_else(|_| Timer::coarse());
@@ -102,11 +102,13 @@ pub fn start(
     })
 }
 
-/// Lets the allocator have so much memory at hand, none of it touched. glibc's grows the heap of a thread that is not the first page by page, with a
-/// system call each; what is freed goes back to the heap, if not to the system. The first of the two is mapped apart, which makes the second one
-/// the heap's.
-fn reserve(bytes: usize) {
-    (0..2).for_each(|_| drop(black_box(Vec::<u8>::with_capacity(bytes.min(MAX_RESERVED)))));
+/// Lets the allocator have memory for so many sessions at hand. glibc's grows the heap of a thread that is not the first page by page, with a system
+/// call each; what is freed goes back to the heap, if not to the system. The first of the two is mapped apart, which makes the second one the heap's.
+/// That one is written to, so that no page is asked for amid the ramp.
+fn reserve(sessions: usize) {
+    let bytes = (sessions * SESSION_BYTES).min(MAX_RESERVED);
+    drop(black_box(Vec::<u8>::with_capacity(bytes)));
+    drop(black_box(vec![1_u8; bytes]));
 }
 
 /// Runs these jobs, in a [`LocalSet`].

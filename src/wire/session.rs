@@ -612,7 +612,9 @@ impl Core {
     fn queue(&mut self, message: &Message) {
         if self.may_speak() {
             let mut out = std::mem::take(&mut self.out);
-            out.reserve(QUEUED_ROOM);
+            if out.capacity() == 0 {
+                out.reserve(QUEUED_ROOM);
+            }
             self.encode(&mut out, message, Fields::default());
             self.out = out;
         }
