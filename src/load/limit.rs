@@ -11,11 +11,14 @@ const MAX_BUSY: f64 = 95.0;
 /// Seconds on end: sessions that begin may take all there is for a moment, and what that delays is seen in the lateness.
 const GOES_ON: usize = 3;
 
-/// Whether we were the limit in a second, with those before it.
-pub fn second(before: &[Interval], row: &Interval) -> bool {
+/// Why we were the limit in a second, with those before it; `None`: we were not.
+pub fn second(before: &[Interval], row: &Interval) -> Option<String> {
     let on_end = [row].into_iter().chain(before.iter().rev()).take(GOES_ON);
-    let busy = on_end.filter(|row| busy(row).is_some()).count();
-    late(row).is_some() || busy == GOES_ON
+    let goes_on = on_end.filter(|row| busy(row).is_some()).count() == GOES_ON;
+    let late = late(row).map(|us| format!("own lateness p99 {} ms", us / 1000));
+    let busy = busy(row).filter(|_| goes_on).map(|pct| format!("the machine {pct:.0} % busy"));
+    let why: Vec<String> = late.into_iter().chain(busy).collect();
+    (!why.is_empty()).then(|| why.join(" and "))
 }
 
 /// The lateness that is above what may be.
@@ -68,7 +71,8 @@ mod tests {
                 latency: [("lag".to_owned(), lag)].into(),
                 ..Interval::default()
             };
-            row.limited = second(&rows, &row);
+            row.limited_why = second(&rows, &row);
+            row.limited = row.limited_why.is_some();
             rows.push(row);
         }
         rows
@@ -93,6 +97,12 @@ mod tests {
         assert_eq!(limited(&[100.0, 96.0, 95.0, 96.0, 96.0]), [false; 5]);
         assert_eq!(limited(&[99.0, 96.0, 97.0, 96.0, 20.0]), [false, false, true, true, false]);
         let rows = looked_at(&[(1, 99.0), (60, 96.0), (1, 97.0)]);
+        let why = |row: &Interval| row.limited_why.clone();
+        let late = Some("own lateness p99 60 ms".to_owned());
+        assert_eq!(
+            rows.iter().map(why).collect::<Vec<_>>(),
+            [None, late, Some("the machine 97 % busy".into())]
+        );
         let reasons = run(&Stats::default(), None, &rows).reasons;
         assert_eq!(reasons, ["in 2 of 3 seconds: own lateness p99 up to 60 ms, the machine up to 97 % busy"]);
     }

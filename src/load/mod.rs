@@ -440,7 +440,8 @@ impl Collector {
         if let Some(watch) = &mut self.watch {
             watch.second(&mut row);
         }
-        row.limited = limit::second(&self.rows, &row);
+        row.limited_why = limit::second(&self.rows, &row);
+        row.limited = row.limited_why.is_some();
         if let Some(log) = &mut self.log {
             stats.log(log, row.start_ms as f64 / 1000.0);
         }

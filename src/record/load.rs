@@ -351,6 +351,9 @@ pub struct Interval {
     pub watched_rss_bytes: Option<u64>,
     /// We were the limit.
     pub limited: bool,
+    /// Why, if we were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited_why: Option<String>,
 }
 
 /// A latency in one second.

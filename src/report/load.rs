@@ -338,8 +338,8 @@ pub fn second(row: &Interval, lost: u64, failed: u64) -> String {
     let rate = |bytes: u64| bits(bytes as f64 * 8.0);
     // What must not be cut off stands first.
     let mut out = format!("{} s", row.start_ms / 1000 + 1);
-    if row.limited {
-        out.push_str(" (generator-limited)");
+    if let Some(why) = &row.limited_why {
+        let _ = write!(out, " (generator-limited: {why})");
     }
     let _ = write!(out, ": {} up, {lost} lost, {failed} failed", row.sessions_up);
     if let Some(frame) = row.latency.get("frame") {
@@ -362,7 +362,7 @@ pub fn csv(record: &Record) -> String {
 fn lines(rows: &[Interval]) -> String {
     let mut out =
         "start_ms,sessions_up,attempted,failed,frames_sent,frames_received,frames_missing,bytes_sent,\
-                   bytes_received,oldest_outstanding_us,cpu_pct,machine_pct,rss_bytes,watched_cpu_pct,watched_rss_bytes,limited"
+                   bytes_received,oldest_outstanding_us,cpu_pct,machine_pct,rss_bytes,watched_cpu_pct,watched_rss_bytes,limited,limited_why"
             .to_owned();
     for name in ORDER {
         let _ = write!(out, ",{name}_p50_us,{name}_p99_us,{name}_max_us");
@@ -380,13 +380,14 @@ fn line(out: &mut String, row: &Interval) {
     let oldest = number(row.oldest_outstanding_us);
     let _ = write!(
         out,
-        "{start_ms},{sessions_up},{attempted},{failed},{sent},{received},{missing},{bytes_sent},{bytes_received},{oldest},{},{},{},{},{},{}",
+        "{start_ms},{sessions_up},{attempted},{failed},{sent},{received},{missing},{bytes_sent},{bytes_received},{oldest},{},{},{},{},{},{},{}",
         percent(row.cpu_pct),
         percent(row.machine_pct),
         number(row.rss_bytes),
         percent(row.watched_cpu_pct),
         number(row.watched_rss_bytes),
-        row.limited
+        row.limited,
+        row.limited_why.as_deref().unwrap_or_default()
     );
     for name in ORDER {
         match row.latency.get(*name) {
@@ -420,8 +421,8 @@ mod tests {
         (row.bytes_sent, row.bytes_received) = (125_000, 1_250_000);
         assert_eq!(second(&row, 3, 1), "10 s: 12 up, 3 lost, 1 failed, 1.00 Mbit/s out, 10.00 Mbit/s in");
         row.latency.insert("frame".into(), Brief { p50_us: 1500, p99_us: 42_000, max_us: 50_000 });
-        (row.limited, row.oldest_outstanding_us) = (true, Some(2_340_000));
-        let want = "10 s (generator-limited): 12 up, 0 lost, 0 failed, frame p50 1.5 p99 42.0 ms, \
+        (row.limited_why, row.oldest_outstanding_us) = (Some("a and b".into()), Some(2_340_000));
+        let want = "10 s (generator-limited: a and b): 12 up, 0 lost, 0 failed, frame p50 1.5 p99 42.0 ms, \
                     the oldest outstanding frame is 2.3 s late, 1.00 Mbit/s out, 10.00 Mbit/s in";
         assert_eq!(second(&row, 0, 0), want);
     }
