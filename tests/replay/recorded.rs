@@ -6,7 +6,7 @@ use rtmp_bench::wire::amf0::Value;
 use rtmp_bench::wire::chunk::{ChunkWriter, MessageHeader};
 use rtmp_bench::wire::message::{Message, UserControl, type_id};
 
-use crate::capture_gen::{ACK, Packet, SYN, pcap, pcap_frames};
+use crate::capture_gen::{ACK, FIN, Packet, SYN, pcap, pcap_frames};
 
 /// Both sides of a connection as packets, one a message, a millisecond apart.
 pub struct Conversation {
@@ -97,6 +97,12 @@ impl Conversation {
             self.packets.push(Packet::new(side, self.seq[side], ACK, piece));
             self.seq[side] += piece.len() as u32;
         }
+    }
+
+    /// The client ends it.
+    pub fn ended(mut self) -> Conversation {
+        self.packets.push(Packet::new(CLIENT, self.seq[CLIENT], FIN | ACK, &[]));
+        self
     }
 
     /// How many packets it has so far.

@@ -405,6 +405,39 @@ fn what_is_answered_otherwise_is_told() {
 }
 
 #[test]
+fn what_the_recording_lacks_is_not_called_another_answer() {
+    let replayed = |capture: &[u8]| {
+        let (sessions, _) = replay(of_bytes(capture), &settings(), peer(&[]));
+        assert_eq!(sessions[0].end, End::Done, "{sessions:?}");
+        let told = sessions[0].departures.iter().map(|d| format!("{} {}", d.kind, d.about));
+        (told.collect::<Vec<_>>().join(", "), sessions[0].notes.join("; "))
+    };
+    let call = Message::command("FCUnpublish", 4.0, vec![Value::Null, "cam".into()]);
+    // What stands before a hole is compared, what stands behind it is not: publish is answered in the hole.
+    let mut c = Conversation::connected();
+    c.server(0, &Message::command("onStatus", 0.0, vec![Value::Null, status("NetConnection.Odd")]));
+    do_on_a_stream(&mut c, "publish", "NetStream.Publish.Start");
+    c.client(0, 0, &call);
+    c.server(0, &Message::command("_result", 4.0, vec![Value::Null]));
+    let (told, notes) = replayed(&c.ended().without(3));
+    assert_eq!(told, "missing status");
+    let aside =
+        "bytes are missing (capture drop)): FCUnpublish(4) _result, status onStatus NetStream.Publish.Start";
+    assert!(notes.contains(aside), "{notes}");
+    // A call is open when the capture ends, or stays without an answer until the connection does.
+    let unanswered = || {
+        let mut c = on_a_stream("publish", "NetStream.Publish.Start");
+        c.client(0, 0, &call);
+        c
+    };
+    let (told, notes) = replayed(&unanswered().pcap());
+    assert_eq!(told, "");
+    assert!(notes.contains("ends while the connection is open): FCUnpublish(4) _result"), "{notes}");
+    let (told, notes) = replayed(&unanswered().ended().pcap());
+    assert_eq!((told.as_str(), notes.contains("not compared")), ("added FCUnpublish(4)", false), "{notes}");
+}
+
+#[test]
 fn the_run_ends_when_its_time_is_up_or_the_user_says_so() {
     let slow = Settings { pace: Pace::Capture(0.001), max_time: Duration::from_secs(20), ..verifying() };
     let (sessions, took) = replay(plain(), &slow, peer(&[]));
@@ -604,11 +637,15 @@ fn a_players_later_commands_wait_for_the_media_that_stood_before_them() {
 /// A client with one stream that does this on it.
 fn on_a_stream(command: &str, code: &str) -> Conversation {
     let mut c = Conversation::connected();
+    do_on_a_stream(&mut c, command, code);
+    c
+}
+
+fn do_on_a_stream(c: &mut Conversation, command: &str, code: &str) {
     c.client(0, 0, &Message::command("createStream", 2.0, vec![Value::Null]));
     c.server(0, &Message::command("_result", 2.0, vec![Value::Null, Value::Number(1.0)]));
     c.client(1, 0, &Message::command(command, 3.0, vec![Value::Null, "cam".into()]));
     c.server(1, &Message::command("onStatus", 0.0, vec![Value::Null, status(code)]));
-    c
 }
 
 /// A publisher of three times three frames. Between the first two a player comes, whom the next three are sent, and who leaves without a word;

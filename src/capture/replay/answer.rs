@@ -10,6 +10,8 @@ use crate::wire::message::Command;
 
 /// Departures listed of a session, at most.
 pub const MAX_DEPARTURES: usize = 200;
+/// Of what is not compared, so many are named.
+const MAX_ASIDE: usize = 20;
 /// Characters kept of a name or a code that a server chose.
 const MAX_WORD: usize = 96;
 
@@ -102,6 +104,21 @@ pub fn of_statuses(about: &str, recorded: &[String], came: &[String], out: &mut 
     if same && recorded != came {
         out.push(departure("order", about.into(), Some(recorded.join(", ")), Some(came.join(", "))));
     }
+}
+
+/// Takes out what only shows that the recording has less than the server said: what is left out and why, for people.
+pub fn set_aside(all: &mut Vec<Departure>, why: &str) -> Option<String> {
+    let of_more = |d: &mut Departure| matches!(d.kind.as_str(), "added" | "order");
+    let aside: Vec<Departure> = all.extract_if(.., of_more).collect();
+    let listed = aside.iter().take(MAX_ASIDE).map(|d| match &d.came {
+        Some(came) => format!("{} {came}", d.about),
+        None => d.about.clone(),
+    });
+    let mut listed: Vec<String> = listed.collect();
+    let more = aside.len().saturating_sub(MAX_ASIDE);
+    listed.extend((more > 0).then(|| format!("{more} more")));
+    (!listed.is_empty())
+        .then(|| format!("not compared, since the recording may lack it ({why}): {}", listed.join(", ")))
 }
 
 /// One entry.

@@ -237,6 +237,9 @@ impl<'a> Ears<'a> {
             record.notes.push("the recording has no server side: no answer is compared".into());
             out.clear();
         }
+        if let Some(why) = &recorded.lacks {
+            record.notes.extend(answer::set_aside(&mut out, why));
+        }
         record.more_departures = out.len().saturating_sub(MAX_DEPARTURES) as u64;
         out.truncate(MAX_DEPARTURES);
         record.departures = out;

@@ -65,6 +65,8 @@ pub struct Recording {
     pub streams: Vec<(u32, usize)>,
     /// Whether the server's side was recorded at all.
     pub server_spoke: bool,
+    /// Why the server may have said more than was recorded.
+    pub lacks: Option<String>,
 }
 
 /// One message of the client.
@@ -247,6 +249,8 @@ struct Draft {
     /// Answers that came since the client's last message.
     came: Vec<usize>,
     server_spoke: bool,
+    /// Where and why the server's side cannot be followed further.
+    server_hole: Option<String>,
     /// Audio and video messages of the server so far.
     media: u64,
 }
@@ -288,6 +292,9 @@ impl Collector {
             passed_over: draft.passed_over,
             streams: draft.streams,
             server_spoke: draft.server_spoke,
+            lacks: draft.server_hole.or_else(|| {
+                (session.end == "open").then(|| "the recording ends while the connection is open".into())
+            }),
         })
     }
 
@@ -306,18 +313,14 @@ impl Watch for Collector {
             (Direction::C2s, Heard::Hello(c1)) => {
                 draft.digest = c1.digest(Signer::Client).map(|(schema, _)| schema);
             }
-            (Direction::C2s, Heard::Hole(hole)) => {
-                draft.hole.get_or_insert_with(|| {
-                    format!(
-                        "c2s at {}: {} bytes are missing ({})",
-                        hole.offset,
-                        hole.bytes,
-                        hole.cause.name()
-                    )
+            (_, Heard::Hole(hole)) => {
+                draft.lost(direction, || {
+                    let (offset, bytes, cause) = (hole.offset, hole.bytes, hole.cause.name());
+                    format!("{} at {offset}: {bytes} bytes are missing ({cause})", direction.name())
                 });
             }
-            (Direction::C2s, Heard::Broken(why)) => {
-                draft.hole.get_or_insert_with(|| format!("c2s cannot be read further: {why}"));
+            (_, Heard::Broken(why)) => {
+                draft.lost(direction, || format!("{} cannot be read further: {why}", direction.name()));
             }
             (Direction::C2s, Heard::Message(header, payload)) => {
                 self.kept += STEP + payload.len();
@@ -346,6 +349,15 @@ impl Collector {
 }
 
 impl Draft {
+    /// A direction is heard no further; the first reason counts.
+    fn lost(&mut self, direction: Direction, why: impl FnOnce() -> String) {
+        let hole = match direction {
+            Direction::C2s => &mut self.hole,
+            Direction::S2c => &mut self.server_hole,
+        };
+        hole.get_or_insert_with(why);
+    }
+
     fn sent(&mut self, time: Time, header: MessageHeader, payload: &[u8]) {
         let decoded = match header.type_id {
             // Not looked into.
