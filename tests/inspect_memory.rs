@@ -15,7 +15,7 @@ use rtmp_bench::wire::amf0::Value;
 use rtmp_bench::wire::chunk::{ChunkWriter, MessageHeader};
 use rtmp_bench::wire::message::Message;
 
-/// What sessions that ended may take in memory, whatever their number, in KiB.
+/// What sessions that ended, or one that is long, may take in memory, in KiB.
 const ROOM: i64 = 8 << 10;
 
 #[test]
@@ -57,6 +57,24 @@ fn sessions_that_ended_take_no_memory() {
     assert!(peak() - base < ROOM, "one-sided: {} KiB more", peak() - base);
     let lines = BufReader::new(result).lines().map(|line| line.expect("a line"));
     assert_eq!(lines.filter(|line| line.contains("->10.")).count(), 8_000);
+    // One connection of many chunks, each of a byte: of every one the header is kept.
+    let base = peak();
+    inspect(&file_of(1, &empty_messages(3_000_000)), &anonymise, folder.path());
+    assert!(peak() - base < ROOM, "many chunks: {} KiB more", peak() - base);
+}
+
+/// A session that goes on with so many messages of no bytes.
+fn empty_messages(count: usize) -> Vec<Packet> {
+    const SIZE: usize = 60_000;
+    let mut packets = session();
+    packets.truncate(4);
+    let last = &packets[2];
+    let start = last.seq + last.payload.len() as u32;
+    let mut bytes = vec![5, 0, 0, 0, 0, 0, 0, 8, 1, 0, 0, 0];
+    bytes.resize(count, 0xc5);
+    let segments = bytes.chunks(SIZE).enumerate();
+    packets.extend(segments.map(|(n, part)| Packet::new(0, start + (n * SIZE) as u32, ACK, part)));
+    packets
 }
 
 /// The result in a file: what this process takes would count as the next child's.

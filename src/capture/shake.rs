@@ -156,6 +156,17 @@ impl Shake {
     }
 }
 
+/// Whether an answer belongs to the other side's hello, in the first bytes of client and server.
+pub fn is_met(sides: [&[u8]; 2]) -> bool {
+    let block =
+        |bytes: &[u8], at: usize| Some((Time::ZERO, Block(Box::new(*bytes.get(at..)?.first_chunk()?))));
+    Side::meet(&sides.map(|bytes| Side {
+        hello: block(bytes, 1),
+        answer: block(bytes, 1 + BLOCK_LEN),
+        ..Side::default()
+    }))
+}
+
 impl Side {
     /// Whether an answer belongs to the other side's hello.
     fn meet([client, server]: &[Side; 2]) -> bool {

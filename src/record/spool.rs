@@ -12,14 +12,74 @@ use serde::{Serialize, Serializer};
 /// Bytes kept in memory, at most, beside an index of 24 bytes an entry.
 pub const MAX_KEPT: usize = 2 << 20;
 
-/// Entries as JSON: the last of them in memory, those before in a file without a name, in the system's folder for such.
-#[derive(Debug)]
-pub struct Spool<T> {
-    index: Vec<Entry>,
+/// Bytes: the last of them in memory, those before in a file without a name, in the system's folder for such.
+#[derive(Debug, Default)]
+pub struct Bytes {
     file: Option<File>,
     /// Bytes in the file; those of `tail` follow.
     written: u64,
     tail: Vec<u8>,
+}
+
+impl Bytes {
+    /// How many there are.
+    pub fn len(&self) -> u64 {
+        self.written + self.tail.len() as u64
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends bytes, which stand at the returned place.
+    ///
+    /// # Errors
+    /// When the file cannot be made or written.
+    pub fn push(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        let at = self.len();
+        self.tail.extend_from_slice(bytes);
+        if self.tail.len() > MAX_KEPT {
+            self.flush().map_err(|e| {
+                let folder = std::env::temp_dir();
+                io::Error::new(e.kind(), format!("a temporary file in {}: {e}", folder.display()))
+            })?;
+        }
+        Ok(at)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(tempfile::tempfile()?),
+        };
+        file.write_all(&self.tail)?;
+        self.written += self.tail.len() as u64;
+        self.tail.clear();
+        Ok(())
+    }
+
+    /// The `len` bytes that one push put at this place; `buffer` is room for them.
+    ///
+    /// # Errors
+    /// When they cannot be read back.
+    pub fn read<'a>(&'a self, at: u64, len: usize, buffer: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
+        match (&self.file, at.checked_sub(self.written)) {
+            (Some(file), None) => {
+                buffer.resize(len, 0);
+                file.read_exact_at(buffer, at)?;
+                Ok(buffer)
+            }
+            (_, at) => Ok(&self.tail[at.unwrap_or(0) as usize..][..len]),
+        }
+    }
+}
+
+/// Entries as JSON, kept as [`Bytes`] are.
+#[derive(Debug)]
+pub struct Spool<T> {
+    index: Vec<Entry>,
+    bytes: Bytes,
     of: PhantomData<T>,
 }
 
@@ -32,7 +92,7 @@ struct Entry {
 
 impl<T> Default for Spool<T> {
     fn default() -> Spool<T> {
-        Spool { index: Vec::new(), file: None, written: 0, tail: Vec::new(), of: PhantomData }
+        Spool { index: Vec::new(), bytes: Bytes::default(), of: PhantomData }
     }
 }
 
@@ -49,7 +109,7 @@ impl<T> Spool<T> {
 
     /// Bytes of all entries, in memory and not.
     pub fn bytes(&self) -> u64 {
-        self.written + self.tail.len() as u64
+        self.bytes.len()
     }
 
     /// Leaves out the entries whose numbers are not wanted.
@@ -69,27 +129,9 @@ impl<T: Serialize> Spool<T> {
     /// # Errors
     /// When the file cannot be made or written.
     pub fn push(&mut self, number: u64, entry: &T) -> io::Result<()> {
-        let at = self.bytes();
-        serde_json::to_writer(&mut self.tail, entry)?;
-        let len = (self.bytes() - at) as usize;
-        self.index.push(Entry { number, at, len });
-        if self.tail.len() > MAX_KEPT {
-            self.flush().map_err(|e| {
-                let folder = std::env::temp_dir();
-                io::Error::new(e.kind(), format!("a temporary file in {}: {e}", folder.display()))
-            })?;
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => none.insert(tempfile::tempfile()?),
-        };
-        file.write_all(&self.tail)?;
-        self.written += self.tail.len() as u64;
-        self.tail.clear();
+        let json = serde_json::to_vec(entry)?;
+        let at = self.bytes.push(&json)?;
+        self.index.push(Entry { number, at, len: json.len() });
         Ok(())
     }
 }
@@ -114,14 +156,7 @@ impl<T: DeserializeOwned> Spool<T> {
     }
 
     fn read(&self, entry: &Entry, buffer: &mut Vec<u8>) -> io::Result<T> {
-        let bytes = match (&self.file, entry.at.checked_sub(self.written)) {
-            (Some(file), None) => {
-                buffer.resize(entry.len, 0);
-                file.read_exact_at(buffer, entry.at)?;
-                &buffer[..]
-            }
-            (_, at) => &self.tail[at.unwrap_or(0) as usize..][..entry.len],
-        };
+        let bytes = self.bytes.read(entry.at, entry.len, buffer)?;
         Ok(serde_json::from_slice(bytes)?)
     }
 }
@@ -148,9 +183,12 @@ mod tests {
         let many = 3 * MAX_KEPT as u64 / 1000 + 5;
         for n in (0..many).rev() {
             spool.push(n, &entry(n)).unwrap();
-            assert!(spool.tail.len() <= MAX_KEPT);
+            assert!(spool.bytes.tail.len() <= MAX_KEPT);
         }
-        assert!(spool.file.is_some() && !spool.tail.is_empty(), "some entries are in either place");
+        assert!(
+            spool.bytes.file.is_some() && !spool.bytes.tail.is_empty(),
+            "some entries are in either place"
+        );
         spool.sort();
         let mut n = 0;
         for read in spool.iter() {

@@ -2,12 +2,14 @@
 //!
 //! Each packet stays a packet of the same length at the same time, behind the same headers, with other addresses in them; checksums of TCP and UDP
 //! are made again, but become 0 where the capture lacks what they are of. Fragments get the parts of their datagram, which is put together as the
-//! reader does it; those of a datagram that is never whole keep headers alone. Of RTMP are kept handshakes, chunk headers, control messages, the
+//! reader does it; those of a datagram that is never whole keep headers alone. Bytes that came twice are replaced alike, whichever copy differs.
+//! Of a direction that is shown to be RTMP, by a message or by the answer to the handshake, are kept the handshake, chunk headers, control messages, the
 //! shape of commands and data, sequence headers and the first bytes of audio and video. All else becomes zeros, also what could not be decoded;
 //! other protocols keep the few bytes that name them. In commands and data each word of a text becomes another word of the same length, the same
 //! one throughout the file. Comments of the file are left out.
 
 mod packets;
+mod pieces;
 mod queue;
 mod words;
 
@@ -21,20 +23,26 @@ use serde::{Deserialize, Serialize};
 use super::frame::{Segment, Unwrapper};
 use super::pcap::{self, FileFacts, Reader, Source};
 use super::secrets::logs_in;
-use super::session::naming;
+use super::session::{MAX_UNFINISHED, naming};
+use super::shake::is_met;
 use super::stream::{Connection, Direction, Handler, Hole, Streams};
-use crate::record::spool::Spool;
+use crate::record::spool::{Bytes, Spool};
 use crate::wire::chunk::{ChunkHeader, ChunkReader, Limits, MessageHeader, Quirks, ReadEvent};
 use crate::wire::handshake::BLOCK_LEN;
 use crate::wire::media::{Kind, kind};
 use crate::wire::message::{Message, type_id};
 use crate::wire::time::Time;
 use packets::{Container, Layout, Masks, Payload, Whole};
+use pieces::Pieces;
 use queue::Queue;
 use words::{Words, without_number};
 
 /// C0, C1 and C2.
 const HANDSHAKE: u64 = 1 + 2 * BLOCK_LEN as u64;
+/// Bytes of a chunk header, at most: basic header, fields, extended timestamp.
+const MAX_CHUNK_HEADER: usize = 3 + 11 + 4;
+/// Chunks of one direction's unfinished messages whose places are remembered; a message for whose chunks there is no more room becomes zeros.
+const MAX_PLACES: usize = 1 << 17;
 /// Bytes of a coded frame that are kept: frame type, codec or FourCC, packet type, composition time.
 const FRAME_HEAD: usize = 8;
 /// The longest sequence header that is kept.
@@ -82,7 +90,7 @@ pub fn anonymise<W: Write>(path: &Path, create: impl FnOnce() -> io::Result<W>) 
 fn write(mut reader: Reader, plans: &Plans, out: &mut dyn Write) -> Result<Written, Error> {
     let mut queue = Queue::new(Container::new(out, &plans.facts, &plans.links)?);
     let (mut unwrapper, mut payloads, mut masks) =
-        (Unwrapper::default(), Payloads::new(&plans.plans), Masks::default());
+        (Unwrapper::default(), Payloads::new(plans), Masks::default());
     while let Ok(Some(packet)) = reader.packet() {
         let mut layout = Layout::default();
         let segment = unwrapper.segment_and_headers(packet, &mut layout);
@@ -100,13 +108,15 @@ fn write(mut reader: Reader, plans: &Plans, out: &mut dyn Write) -> Result<Writt
 /// Payloads of segments as they are to be written; of connections that are read now the plan is in memory.
 struct Payloads<'a> {
     plans: &'a Spool<Plan>,
+    bytes: &'a Bytes,
     read: HashMap<u64, Option<Plan>>,
     streams: Streams<Ended>,
 }
 
 impl Payloads<'_> {
-    fn new(plans: &Spool<Plan>) -> Payloads<'_> {
-        Payloads { plans, read: HashMap::new(), streams: Streams::new(Ended::default()) }
+    fn new(plans: &Plans) -> Payloads<'_> {
+        let Plans { plans, bytes, .. } = plans;
+        Payloads { plans, bytes, read: HashMap::new(), streams: Streams::new(Ended::default()) }
     }
 
     fn of(&mut self, segment: &Segment<'_>) -> io::Result<Payload> {
@@ -117,8 +127,8 @@ impl Payloads<'_> {
             Some((_, Entry::Occupied(known))) => known.into_mut().as_mut(),
             Some((number, Entry::Vacant(new))) => new.insert(self.plans.get(number)?).as_mut(),
         };
-        let zeros = || vec![0; segment.payload.len()];
-        let bytes = plan.map_or_else(zeros, |plan| plan.payload(segment));
+        let mut bytes = vec![0; segment.payload.len()];
+        plan.map_or(Ok(()), |plan| plan.payload(segment, &mut bytes, self.bytes))?;
         Ok(Payload { bytes, complete: segment.payload.len() == segment.len })
     }
 }
@@ -134,6 +144,8 @@ fn open(path: &Path) -> Result<Reader, Error> {
 struct Plans {
     /// By the number of the connection, of those of which anything is kept.
     plans: Spool<Plan>,
+    /// Where their pieces lie.
+    bytes: Bytes,
     facts: FileFacts,
     /// Of each interface that has packets.
     links: BTreeMap<u64, i32>,
@@ -156,10 +168,10 @@ fn plan(mut reader: Reader) -> Result<Plans, Error> {
         }
     }
     streams.finish_all();
-    let Planner { mut plans, failed, .. } = streams.handler;
+    let Planner { mut plans, bytes, failed, .. } = streams.handler;
     failed.map_or(Ok(()), Err)?;
     plans.sort();
-    Ok(Plans { plans, facts: reader.facts(), links })
+    Ok(Plans { plans, bytes, facts: reader.facts(), links })
 }
 
 /// What is kept of a connection's bytes.
@@ -169,48 +181,25 @@ struct Plan {
     sides: [Kept; 2],
 }
 
-/// One direction: pieces by place, in order; what lies between them becomes zeros.
+/// One direction.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     start: Option<u32>,
-    pieces: Vec<Piece>,
+    pieces: Pieces,
     /// The place that the last segment had: sequence numbers wrap, places do not.
     near: u64,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Piece {
-    #[serde(rename = "a")]
-    at: u64,
-    #[serde(rename = "l")]
-    len: u64,
-    /// `None`: as it stands in the capture.
-    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
-    bytes: Option<Vec<u8>>,
-}
-
 impl Plan {
-    /// The segment's payload as it is to be written.
-    fn payload(&mut self, s: &Segment<'_>) -> Vec<u8> {
+    /// The segment's payload as it is to be written, in place of zeros.
+    fn payload(&mut self, s: &Segment<'_>, out: &mut [u8], bytes: &Bytes) -> io::Result<()> {
         let side = &mut self.sides[usize::from(s.from != self.client)];
-        let mut out = vec![0; s.payload.len()];
-        let Some(start) = side.start else { return out };
+        let Some(start) = side.start else { return Ok(()) };
         let seq = s.seq.wrapping_add(u32::from(s.syn));
         let place = side.near as i64
             + i64::from(seq.wrapping_sub(start.wrapping_add(side.near as u32)).cast_signed());
         side.near = place.max(0) as u64;
-        let end = place + out.len() as i64;
-        let first = side.pieces.partition_point(|p| (p.at + p.len) as i64 <= place);
-        for piece in side.pieces[first..].iter().take_while(|p| (p.at as i64) < end) {
-            let (from, to) = ((piece.at as i64).max(place), ((piece.at + piece.len) as i64).min(end));
-            let range = (from - place) as usize..(to - place) as usize;
-            let source = match &piece.bytes {
-                Some(bytes) => &bytes[(from - piece.at as i64) as usize..(to - piece.at as i64) as usize],
-                None => &s.payload[range.clone()],
-            };
-            out[range].copy_from_slice(source);
-        }
-        out
+        side.pieces.fill(place, out, bytes)
     }
 }
 
@@ -218,7 +207,10 @@ impl Plan {
 #[derive(Default)]
 struct Planner {
     plans: Spool<Plan>,
+    bytes: Bytes,
     words: Words,
+    /// Bytes of unfinished messages, over all connections.
+    unfinished: usize,
     failed: Option<io::Error>,
 }
 
@@ -232,10 +224,21 @@ struct Reading {
     rtmp: bool,
     /// Nothing more is understood.
     lost: bool,
+    /// A message came that is none by chance.
+    proven: bool,
+    /// Of the first bytes, those that name what it is.
+    named: Vec<u8>,
+    /// C0 C1 C2 or S0 S1 S2, until it is known whether it is to be kept.
+    handshake: Vec<u8>,
     reader: Option<Box<ChunkReader>>,
-    pieces: Vec<Piece>,
+    unfinished: usize,
+    pieces: pieces::Writer,
+    /// The last bytes before those that come next, as many as a chunk header may have.
+    recent: Vec<u8>,
     /// Where the payload of each unfinished message lies, by chunk stream.
     open: HashMap<u32, Vec<(u64, u64)>>,
+    /// How many places are in `open`.
+    places: usize,
 }
 
 impl Handler for Planner {
@@ -253,70 +256,89 @@ impl Handler for Planner {
         let client_is_rtmp = state.sides[0].rtmp;
         let side = &mut state.sides[direction as usize];
         if offset == 0 {
-            side.rtmp = bytes.first() == Some(&3) || (direction == Direction::S2c && client_is_rtmp);
+            let is_3 = bytes.first() == Some(&3);
+            side.rtmp = is_3 || (direction == Direction::S2c && client_is_rtmp);
             side.lost = !side.rtmp;
-            if side.lost {
-                // The first byte alone tells encrypted RTMP.
-                let len = naming(bytes).max(usize::from(of.began[direction as usize]));
-                side.keep(0, bytes.len().min(len) as u64);
-            }
+            // The first byte alone tells RTMP, encrypted or not.
+            let len = naming(bytes).max(usize::from(is_3 || of.began[direction as usize]));
+            side.named = bytes[..len.min(bytes.len())].to_vec();
         }
         if !side.lost {
-            side.read(offset, bytes, &self.words);
+            let before = side.unfinished;
+            let read = side.read(offset, bytes, &self.words, &mut self.bytes);
+            self.failed = self.failed.take().or(read.err());
+            self.unfinished = self.unfinished - before + side.unfinished;
+            if side.lost || self.unfinished > MAX_UNFINISHED {
+                self.lose(side);
+            }
+            if state.sides.iter().all(|side| side.proven) {
+                state.sides.iter_mut().for_each(|side| self.keep_handshake(side));
+            }
         }
     }
 
     fn hole(&mut self, state: &mut Planning, _: &Connection, _: Time, hole: Hole) {
-        state.sides[hole.direction as usize].lost = true;
+        self.lose(&mut state.sides[hole.direction as usize]);
     }
 
     fn end(&mut self, state: Planning, of: Connection) {
-        if state.sides.iter().all(|side| side.pieces.is_empty()) {
-            return;
-        }
-        let mut starts = of.start.into_iter();
-        let sides = state.sides.map(|side| side.kept(starts.next().flatten()));
-        let pushed = self.plans.push(of.number, &Plan { client: of.client, sides });
+        let [client, server] = &state.sides;
+        let is_met = is_met([&client.handshake, &server.handshake]);
+        let kept = state.sides.into_iter().zip(of.start).map(|(mut side, start)| {
+            self.lose(&mut side);
+            if side.proven || (is_met && side.named == [3]) {
+                self.keep_handshake(&mut side);
+            } else {
+                side.pieces = pieces::Writer::default();
+                side.pieces.push(0, &side.named, &mut self.bytes)?;
+            }
+            Ok(Kept { start, pieces: side.pieces.finish(&mut self.bytes)?, near: 0 })
+        });
+        let pushed =
+            kept.collect::<io::Result<Vec<_>>>().and_then(|sides| match <[Kept; 2]>::try_from(sides) {
+                Ok(sides) if sides.iter().any(|side| !side.pieces.is_empty()) => {
+                    self.plans.push(of.number, &Plan { client: of.client, sides })
+                }
+                _ => Ok(()),
+            });
         self.failed = self.failed.take().or(pushed.err());
     }
 }
 
+impl Planner {
+    fn keep_handshake(&mut self, side: &mut Reading) {
+        let kept = side.pieces.push(0, &std::mem::take(&mut side.handshake), &mut self.bytes);
+        self.failed = self.failed.take().or(kept.err());
+    }
+
+    /// Reads a direction no further.
+    fn lose(&mut self, side: &mut Reading) {
+        side.lost = true;
+        self.unfinished -= std::mem::take(&mut side.unfinished);
+        (side.reader, side.places) = (None, 0);
+        (side.recent, side.open) = Default::default();
+    }
+}
+
 impl Reading {
-    fn kept(self, start: Option<u32>) -> Kept {
-        let mut pieces = self.pieces;
-        pieces.dedup_by(|next, last| {
-            let joined = next.bytes.is_none() && last.bytes.is_none() && last.at + last.len == next.at;
-            last.len += if joined { next.len } else { 0 };
-            joined
-        });
-        Kept { start, pieces, near: 0 }
-    }
-
-    fn keep(&mut self, at: u64, len: u64) {
-        match self.pieces.last_mut() {
-            Some(last) if last.bytes.is_none() && last.at + last.len == at => last.len += len,
-            _ => self.pieces.push(Piece { at, len, bytes: None }),
-        }
-    }
-
-    fn read(&mut self, offset: u64, bytes: &[u8], words: &Words) {
-        let handshake = HANDSHAKE.saturating_sub(offset).min(bytes.len() as u64);
-        if handshake > 0 {
-            self.keep(offset, handshake);
-        }
+    fn read(&mut self, offset: u64, bytes: &[u8], words: &Words, store: &mut Bytes) -> io::Result<()> {
+        let handshake = HANDSHAKE.saturating_sub(offset).min(bytes.len() as u64) as usize;
+        self.handshake.extend_from_slice(&bytes[..handshake]);
         let mut reader = self.reader.take().unwrap_or_else(|| {
             let mut reader = ChunkReader::new(Limits::default(), Quirks::default(), HANDSHAKE);
             reader.report_chunks(true);
             Box::new(reader)
         });
-        let mut rest = &bytes[handshake as usize..];
+        let mut rest = &bytes[handshake..];
         loop {
             let mut left = rest;
             let event = reader.read(&mut left);
             rest = &rest[rest.len() - left.len()..];
             match event {
-                Ok(Some(ReadEvent::Chunk(header))) => self.chunk(&header),
-                Ok(Some(ReadEvent::Message(header, payload))) => self.message(header, payload, words),
+                Ok(Some(ReadEvent::Chunk(header))) => self.chunk(&header, offset, bytes, store)?,
+                Ok(Some(ReadEvent::Message(header, payload))) => {
+                    self.message(header, payload, words, store)?;
+                }
                 Ok(Some(ReadEvent::Note(_))) => {}
                 Ok(None) => break,
                 Err(_) => {
@@ -325,51 +347,96 @@ impl Reading {
                 }
             }
         }
+        self.unfinished = reader.held_bytes();
         self.reader = Some(reader);
-        self.pieces_in_order();
+        let last = &bytes[bytes.len().saturating_sub(MAX_CHUNK_HEADER)..];
+        self.recent.extend_from_slice(last);
+        self.recent.drain(..self.recent.len().saturating_sub(MAX_CHUNK_HEADER));
+        Ok(())
     }
 
-    fn chunk(&mut self, header: &ChunkHeader) {
+    /// A chunk header that ends in `bytes`, which stand at `offset`.
+    fn chunk(
+        &mut self,
+        header: &ChunkHeader,
+        offset: u64,
+        bytes: &[u8],
+        store: &mut Bytes,
+    ) -> io::Result<()> {
         let fields = [11, 7, 3, 0][header.fmt as usize] + if header.ext.is_some() { 4 } else { 0 };
         let len = u64::from(header.basic_len) + fields;
-        self.pieces.push(Piece { at: header.offset, len, bytes: None });
-        let open = self.open.entry(header.csid).or_default();
+        let (at, end) = (header.offset, header.offset + len);
+        let before = offset.saturating_sub(at).min(self.recent.len() as u64) as usize;
+        self.pieces.push(at, &self.recent[self.recent.len() - before..], store)?;
+        let here = at.max(offset);
+        self.pieces.push(here, &bytes[(here - offset) as usize..(end - offset) as usize], store)?;
+        let places = self.open.entry(header.csid).or_default();
         if header.first {
-            open.clear();
+            self.places -= std::mem::take(places).len();
         }
-        open.push((header.offset + len, u64::from(header.payload_len)));
+        if self.places == MAX_PLACES {
+            self.places -= std::mem::take(places).len();
+        } else if header.first || !places.is_empty() {
+            self.places += 1;
+            places.push((end, header.payload_len.into()));
+        }
+        Ok(())
     }
 
-    fn message(&mut self, header: MessageHeader, payload: &[u8], words: &Words) {
-        let mut at = 0;
+    fn message(
+        &mut self,
+        header: MessageHeader,
+        payload: &[u8],
+        words: &Words,
+        store: &mut Bytes,
+    ) -> io::Result<()> {
+        self.proven = self.proven || is_rtmp(header, payload);
         let kept = kept_payload(header.type_id, payload, words);
-        let as_it_stands = payload.starts_with(&kept);
-        for (place, len) in self.open.remove(&header.csid).unwrap_or_default() {
+        let places = self.open.remove(&header.csid).unwrap_or_default();
+        self.places -= places.len();
+        let mut at = 0;
+        for (place, len) in places {
             let end = (at + len as usize).min(kept.len());
             if at < end {
-                self.pieces.push(Piece {
-                    at: place,
-                    len: (end - at) as u64,
-                    bytes: (!as_it_stands).then(|| kept[at..end].to_vec()),
-                });
+                self.pieces.push(place, &kept[at..end], store)?;
             }
             at += len as usize;
         }
+        Ok(())
     }
+}
 
-    /// A message's payload is known behind later chunk headers: the pieces of one read are put in order.
-    fn pieces_in_order(&mut self) {
-        let sorted = self.pieces.is_sorted_by_key(|p| p.at);
-        if !sorted {
-            self.pieces.sort_by_key(|p| p.at);
+/// Whether a message is RTMP's and cannot be something else's bytes that happen to be read as one.
+fn is_rtmp(header: MessageHeader, payload: &[u8]) -> bool {
+    match (header.type_id, Message::decode(header.type_id, payload)) {
+        // rtmp 5.4: control messages have this chunk stream and message stream.
+        (1..=6, Ok(_)) => {
+            header.csid == 2 && header.msid == 0 && control_len(header.type_id, payload) == payload.len()
         }
+        (_, Ok(Message::Command(command))) => {
+            let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+            !command.name.is_empty() && command.name.iter().all(is_of_name)
+        }
+        _ => false,
     }
+}
+
+/// How many bytes of a control message have a meaning (rtmp 5.4, 7.1.7).
+fn control_len(type_id: u8, payload: &[u8]) -> usize {
+    let len = match (type_id, payload) {
+        (type_id::USER_CONTROL, [0, 3, ..]) => 10,
+        (type_id::USER_CONTROL, [0, 0..=2 | 4 | 6 | 7 | 31 | 32, ..]) => 6,
+        (type_id::USER_CONTROL, _) => 2,
+        (type_id::SET_PEER_BANDWIDTH, _) => 5,
+        _ => 4,
+    };
+    len.min(payload.len())
 }
 
 /// The payload as it is to be written; where it is shorter, zeros follow.
 fn kept_payload(type_id: u8, payload: &[u8], words: &Words) -> Vec<u8> {
     match type_id {
-        1..=6 => payload.to_vec(),
+        1..=6 => payload[..control_len(type_id, payload)].to_vec(),
         type_id::AUDIO | type_id::VIDEO => payload[..media_head(type_id, payload)].to_vec(),
         type_id::AGGREGATE => aggregate(payload),
         type_id::COMMAND_AMF0 | type_id::DATA_AMF0 | type_id::COMMAND_AMF3 | type_id::DATA_AMF3 => {
