@@ -287,7 +287,8 @@ fn a_run_that_is_stopped_drains_and_reports() {
 
 #[test]
 fn sweeps_read_when_the_tick_comes_round() {
-    let swept = Plan { tick: Some(SECOND / 10), ..plan(1, &[(0, 3), (4, 3)]) };
+    // More than read one behind the other.
+    let swept = Plan { tick: Some(SECOND / 10), ..plan(1, &[(0, 70), (4, 70)]) };
     let (found, _) = run(swept, &[]);
     let frame = histogram(&found.load.latency["frame"]);
     assert!(frame.len() == found.load.frames.expected && frame.max() <= 102_000, "{}", frame.max());
