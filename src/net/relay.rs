@@ -45,16 +45,21 @@ pub enum Relayed {
 
 /// Adds the coded frames that a message carries; an aggregate carries several.
 pub fn frames_of(header: &MessageHeader, payload: &Bytes, order: u64, out: &mut Vec<Frame>) {
-    if header.type_id == type_id::AGGREGATE {
-        let Ok(Message::Aggregate(subs)) = Message::decode(header.type_id, payload) else { return };
-        for (timestamp, sub) in normalised(header.timestamp, &subs) {
-            if media::is_coded_frame(sub.type_id, &sub.payload) {
-                out.push(Frame { type_id: sub.type_id, timestamp, payload: sub.payload.clone(), order });
-            }
+    each_of(header, payload, |type_id, timestamp, payload| {
+        if media::is_coded_frame(type_id, payload) {
+            out.push(Frame { type_id, timestamp, payload: payload.clone(), order });
         }
-    } else if media::is_coded_frame(header.type_id, payload) {
-        let (type_id, timestamp) = (header.type_id, header.timestamp);
-        out.push(Frame { type_id, timestamp, payload: payload.clone(), order });
+    });
+}
+
+/// Calls with type, timestamp and payload of a message, or of each that an aggregate carries.
+pub fn each_of(header: &MessageHeader, payload: &Bytes, mut each: impl FnMut(u8, u32, &Bytes)) {
+    if header.type_id != type_id::AGGREGATE {
+        return each(header.type_id, header.timestamp, payload);
+    }
+    let Ok(Message::Aggregate(subs)) = Message::decode(header.type_id, payload) else { return };
+    for (timestamp, sub) in normalised(header.timestamp, &subs) {
+        each(sub.type_id, timestamp, &sub.payload);
     }
 }
 

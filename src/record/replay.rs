@@ -134,7 +134,7 @@ pub struct Departure {
 pub struct Verify {
     /// The name it played, secrets masked.
     pub name: String,
-    /// Whether every coded frame came once, in order within its kind, byte for byte; null where nothing was compared.
+    /// Whether every coded frame came once, in order within its kind, byte for byte, behind its sequence header; null where nothing was compared.
     pub held: Option<bool>,
     /// Coded frames that were published.
     pub sent: u64,
@@ -152,7 +152,8 @@ pub struct Verify {
 /// Frames that did not come as they were published.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
-    /// `missing`, `late` (behind one that was sent after it), `doubled`, `changed` or `strange` (never sent).
+    /// `missing`, `late` (behind one that was sent after it), `doubled`, `changed`, `strange` (never sent) or `header` (behind another sequence
+    /// header than it was sent behind, or none).
     pub kind: String,
     /// `audio` or `video`.
     pub media: String,

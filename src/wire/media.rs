@@ -258,6 +258,15 @@ impl<'a> Media<'a> {
         Ok(media)
     }
 
+    /// The id of the one track that the message is of; `None` where it has no ids, or several tracks.
+    pub fn only_track(&self) -> Option<u8> {
+        let mut tracks = self.tracks();
+        (self.multitrack == Some(Multitrack::One))
+            .then(|| tracks.next()?.ok())
+            .flatten()
+            .map(|track| track.id)
+    }
+
     /// The tracks, one after the other; a message without track ids is one. After an error there are no more.
     pub fn tracks(&self) -> Tracks<'a> {
         Tracks { media: *self, done: false }

@@ -18,6 +18,7 @@ use rtmp_bench::wire::amf0::Value;
 use rtmp_bench::wire::amf3;
 use rtmp_bench::wire::message::{Command, Encoding, Message, UserControl};
 use rtmp_bench::wire::time::Time;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -208,6 +209,59 @@ fn a_server_that_lets_players_in_late_is_not_said_to_lose_frames() {
     let why = "the player's play was not answered within 10s, and no frame came: nothing is compared";
     assert_eq!((verify.held, verify.why.as_deref()), (Some(false), Some(why)));
     assert!(verify.differences.is_empty(), "{verify:?}");
+}
+
+/// The reference server, of which some bytes come as others wherever they stand.
+struct Altered(Peer, Vec<u8>, Vec<u8>);
+
+impl Dial for Altered {
+    fn dial(&self) -> Dialing<'_> {
+        Box::pin(async move {
+            let (ours, theirs) = pipe::pipe(pipe::CAPACITY);
+            let (io, from, to) = (self.0.dial().await?, self.1.clone(), self.2.clone());
+            tokio::spawn(async move {
+                let (mut peer, mut up) = tokio::io::split(io);
+                let (mut client, mut down) = tokio::io::split(theirs);
+                let altered = async {
+                    let mut buffer = vec![0; 1 << 20];
+                    while let Ok(n @ 1..) = peer.read(&mut buffer).await {
+                        for at in 0..n {
+                            if buffer[at..n].starts_with(&from) {
+                                buffer[at..at + to.len()].copy_from_slice(&to);
+                            }
+                        }
+                        let _ = down.write_all(&buffer[..n]).await;
+                    }
+                };
+                tokio::select! { _ = tokio::io::copy(&mut client, &mut up) => {}, () = altered => {} }
+            });
+            Ok(Box::new(ours) as Box<dyn Io>)
+        })
+    }
+}
+
+#[test]
+fn a_sequence_header_that_is_lost_or_changed_is_found() {
+    let header = plain().sessions[0]
+        .steps
+        .iter()
+        .find(|s| s.payload.starts_with(&[0x17, 0]))
+        .unwrap()
+        .payload
+        .to_vec();
+    let (mut lost, mut changed) = (header.clone(), header.clone());
+    // The end of a sequence is no header.
+    lost[1] = 2;
+    *changed.last_mut().unwrap() ^= 1;
+    let all = "62 video frames came without their sequence header, the first is frame 1 (";
+    for (to, why) in [(lost, "none had come"), (changed, "changed at byte"), (header.clone(), "")] {
+        let (sessions, _) = replay(plain(), &verifying(), Altered(peer(&[]), header.clone(), to));
+        let verify = &sessions[0].verify[0];
+        assert_eq!((verify.held, verify.came), (Some(why.is_empty()), 235), "{verify:?}");
+        let said = verify.why.as_deref().unwrap_or_default();
+        assert!(why.is_empty() || (said.starts_with(all) && said.contains(why)), "{verify:?}");
+        assert!(verify.differences.iter().all(|d| d.kind == "header" && d.media == "video"), "{verify:?}");
+    }
 }
 
 #[test]

@@ -2,21 +2,71 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
+
 use crate::net::relay::{self, Frame};
 use crate::record::replay::Difference;
+use crate::wire::media::{Kind, Media};
 use crate::wire::message::type_id;
 
-/// Every difference; none where each coded frame came once, in order within its kind, byte for byte. Times do not count. What was sent
-/// before the frame of the place `from` need not come: how many of these did not.
-pub fn differences(sent: &[Frame], came: &[Frame], from: usize) -> (Vec<Difference>, usize) {
+/// A coded frame, and the sequence header that a decoder has for it.
+#[derive(Debug, Clone)]
+pub struct Coded {
+    /// The frame.
+    pub frame: Frame,
+    /// The last one before it of its kind and track.
+    pub header: Option<Bytes>,
+}
+
+/// The sequence headers that stand, by message type and track.
+#[derive(Debug, Default)]
+pub struct Headers(HashMap<(u8, Option<u8>), Bytes>);
+
+/// What an audio or video message is to a decoder.
+#[derive(Debug)]
+pub enum Part {
+    /// A sequence header, which stands from now on.
+    Header,
+    /// A coded frame, with the header that stands for it.
+    Frame(Option<Bytes>),
+    /// Anything else.
+    Other,
+}
+
+impl Headers {
+    /// What the message is; `keep`: what is kept of a header.
+    pub fn take(&mut self, type_id: u8, payload: &Bytes, keep: impl FnOnce() -> Bytes) -> Part {
+        let read = match type_id {
+            type_id::AUDIO => Media::audio(payload),
+            type_id::VIDEO => Media::video(payload),
+            _ => return Part::Other,
+        };
+        let Ok(media) = read else { return Part::Other };
+        let slot = (type_id, media.only_track());
+        match media.kind {
+            Kind::Header => {
+                self.0.insert(slot, keep());
+                Part::Header
+            }
+            Kind::Frame => Part::Frame(self.0.get(&slot).cloned()),
+            _ => Part::Other,
+        }
+    }
+}
+
+/// Every difference; none where each coded frame came once, in order within its kind, byte for byte, under the sequence header that it was
+/// sent under. Times do not count. What was sent before the frame of the place `from` need not come: how many of these did not.
+pub fn differences(sent: &[Coded], came: &[Coded], from: usize) -> (Vec<Difference>, usize) {
     let (mut out, mut unseen) = (Vec::new(), 0);
     for (media, type_id) in [("audio", type_id::AUDIO), ("video", type_id::VIDEO)] {
-        let of = |frames: &'_ [Frame]| -> Vec<Frame> {
-            frames.iter().filter(|f| f.type_id == type_id).cloned().collect()
+        let of = |frames: &'_ [Coded]| -> Vec<Coded> {
+            frames.iter().filter(|f| f.frame.type_id == type_id).cloned().collect()
         };
         let before = of(&sent[..from]).len();
         let (sent, came) = (of(sent), of(came));
         let mut comparison = Comparison::new(&sent);
+        // A player that came late may have missed a header.
+        comparison.heeds_headers = from == 0;
         for (i, frame) in came.iter().enumerate() {
             comparison.take(frame, came.get(i + 1));
         }
@@ -31,22 +81,28 @@ pub fn sentence(d: &Difference, sent: usize) -> String {
     let (n, media) = (d.count, &d.media);
     let frames = if n == 1 { "frame" } else { "frames" };
     let what = match &d.kind[..] {
+        "header" => {
+            let its = if n == 1 { "its" } else { "their" };
+            format!("{n} {media} {frames} came without {its} sequence header")
+        }
         "missing" => format!("{n} of {sent} {media} frames did not come"),
         "late" => format!("{n} {media} {frames} came out of order"),
         "doubled" => format!("{n} {media} {frames} came twice"),
         "changed" => format!("{n} {media} {frames} changed"),
-        _ => format!("{n} {media} {frames} that were never sent came"),
+        _ if n == 1 => format!("1 {media} frame that was never sent came"),
+        _ => format!("{n} {media} frames that were never sent came"),
     };
     format!("{what}, the first is {}", d.first)
 }
 
 /// The frames of one kind.
 struct Comparison<'a> {
-    sent: &'a [Frame],
+    sent: &'a [Coded],
     places: HashMap<&'a [u8], Vec<usize>>,
     seen: Vec<bool>,
     next: usize,
-    tallies: [Tally; 4],
+    heeds_headers: bool,
+    tallies: [Tally; 5],
 }
 
 /// How often, and where first.
@@ -57,21 +113,24 @@ const LATE: usize = 0;
 const DOUBLED: usize = 1;
 const CHANGED: usize = 2;
 const STRANGE: usize = 3;
+const HEADER: usize = 4;
 
 impl<'a> Comparison<'a> {
-    fn new(sent: &'a [Frame]) -> Comparison<'a> {
+    fn new(sent: &'a [Coded]) -> Comparison<'a> {
         let mut places: HashMap<&[u8], Vec<usize>> = HashMap::new();
-        for (at, frame) in sent.iter().enumerate() {
+        for (at, Coded { frame, .. }) in sent.iter().enumerate() {
             places.entry(&frame.payload).or_default().push(at);
         }
-        Comparison { sent, places, seen: vec![false; sent.len()], next: 0, tallies: Default::default() }
+        let (seen, tallies) = (vec![false; sent.len()], Default::default());
+        Comparison { sent, places, seen, next: 0, heeds_headers: true, tallies }
     }
 
     /// `following`: what came behind it, which tells a frame too many from one in the place of another.
-    fn take(&mut self, frame: &Frame, following: Option<&Frame>) {
-        let due = self.sent.get(self.next);
+    fn take(&mut self, coded: &Coded, following: Option<&Coded>) {
+        let (frame, following) = (&coded.frame, following.map(|f| &f.frame));
+        let due = self.sent.get(self.next).map(|due| &due.frame);
         if due.is_some_and(|due| due.payload == frame.payload) {
-            return self.arrive(self.next);
+            return self.arrive(self.next, coded);
         }
         let too_many =
             due.is_none() || following.is_some_and(|f| due.is_some_and(|d| d.payload == f.payload));
@@ -82,27 +141,37 @@ impl<'a> Comparison<'a> {
             let how = relay::difference(&due.payload, &frame.payload);
             let at = self.next;
             self.tally(CHANGED, || format!("{}: {how}", place(at, due)));
-            return self.arrive(at);
+            return self.arrive(at, coded);
         };
         let sent = self.sent;
         let (earlier, ahead) = places.split_at(places.partition_point(|at| *at < self.next));
         let outstanding = earlier.iter().copied().find(|at| !self.seen[*at]);
         let (earlier, ahead) = (earlier.last().copied(), ahead.first().copied());
         match (outstanding, earlier, ahead) {
-            (_, None, Some(at)) => self.arrive(at),
-            (_, _, Some(at)) if !too_many => self.arrive(at),
+            (_, None, Some(at)) => self.arrive(at, coded),
+            (_, _, Some(at)) if !too_many => self.arrive(at, coded),
             (Some(at), ..) => {
                 self.seen[at] = true;
-                self.tally(LATE, || place(at, &sent[at]));
+                self.tally(LATE, || place(at, &sent[at].frame));
             }
-            (None, Some(at), _) => self.tally(DOUBLED, || place(at, &sent[at])),
+            (None, Some(at), _) => self.tally(DOUBLED, || place(at, &sent[at].frame)),
             (None, None, None) => {}
         }
     }
 
-    fn arrive(&mut self, at: usize) {
+    fn arrive(&mut self, at: usize, came: &Coded) {
         self.seen[at] = true;
         self.next = at + 1;
+        let sent = &self.sent[at];
+        if let Some(header) =
+            sent.header.as_ref().filter(|_| self.heeds_headers && sent.header != came.header)
+        {
+            let how = || match &came.header {
+                None => "none had come".into(),
+                Some(other) => relay::difference(header, other),
+            };
+            self.tally(HEADER, || format!("{}: {}", place(at, &sent.frame), how()));
+        }
     }
 
     fn tally(&mut self, kind: usize, first: impl FnOnce() -> String) {
@@ -123,14 +192,15 @@ impl<'a> Comparison<'a> {
     fn finish(self, media: &str, out: &mut Vec<Difference>) {
         let missing = self.seen.iter().filter(|seen| !**seen).count() as u64;
         let first = self.seen.iter().position(|seen| !seen);
-        let missing = Tally(missing, first.map(|at| place(at, &self.sent[at])).unwrap_or_default());
-        let [late, doubled, changed, strange] = self.tallies;
+        let missing = Tally(missing, first.map(|at| place(at, &self.sent[at].frame)).unwrap_or_default());
+        let [late, doubled, changed, strange, header] = self.tallies;
         for (kind, Tally(count, first)) in [
             ("missing", missing),
             ("late", late),
             ("doubled", doubled),
             ("changed", changed),
             ("strange", strange),
+            ("header", header),
         ] {
             if count > 0 {
                 out.push(Difference { kind: kind.into(), media: media.into(), count, first });
@@ -149,14 +219,21 @@ mod tests {
 
     use super::*;
 
-    fn frames(text: &str) -> Vec<Frame> {
-        let frame = |(i, c): (usize, char)| Frame {
-            type_id: if c.is_ascii_digit() { type_id::AUDIO } else { type_id::VIDEO },
-            timestamp: i as u32 * 10,
-            payload: Bytes::from(vec![0x17, 1, c as u8]),
-            order: 0,
-        };
-        text.chars().enumerate().map(frame).collect()
+    /// Digits are audio, small letters video, capital letters sequence headers of video.
+    fn frames(text: &str) -> Vec<Coded> {
+        let (mut headers, mut out) = (Headers::default(), Vec::new());
+        for (i, c) in text.chars().enumerate() {
+            let type_id = if c.is_ascii_digit() { type_id::AUDIO } else { type_id::VIDEO };
+            let (packet, timestamp) = (u8::from(!c.is_ascii_uppercase()), i as u32 * 10);
+            let payload = Bytes::from(match type_id {
+                type_id::AUDIO => vec![0xAF, 1, c as u8],
+                _ => vec![0x17, packet, 0, 0, 0, c as u8],
+            });
+            if let Part::Frame(header) = headers.take(type_id, &payload, || payload.clone()) {
+                out.push(Coded { frame: Frame { type_id, timestamp, payload, order: 0 }, header });
+            }
+        }
+        out
     }
 
     #[test]
@@ -200,6 +277,31 @@ mod tests {
     }
 
     #[test]
+    fn frames_come_behind_their_headers() {
+        let none = "none had come";
+        let other = "changed at byte 5: 0x41 was sent, 0x42 came (6 bytes sent, 6 came)";
+        for (sent, came, want) in [
+            ("Aab1Bcd", "Aab1Bcd", String::new()),
+            ("Aab1Bcd", "AAab1ABcBd", String::new()),
+            // One that nothing needs, one that is said again, one that another takes the place of.
+            ("AabAcdB", "Aabcd", String::new()),
+            ("BAab", "Aab", String::new()),
+            ("ab1", "Aab1", String::new()),
+            ("Aab1", "ab1", format!("video header 2 frame 1 (6 bytes, 10 ms): {none}")),
+            ("Aab1", "Bab1", format!("video header 2 frame 1 (6 bytes, 10 ms): {other}")),
+            ("Aab1", "aAb1", format!("video header 1 frame 1 (6 bytes, 10 ms): {none}")),
+            ("AabBcd", "BabBcd", format!("video header 2 frame 1 (6 bytes, 10 ms): {other}")),
+        ] {
+            let (told, _) = differences(&frames(sent), &frames(came), 0);
+            let told: Vec<_> =
+                told.iter().map(|d| format!("{} {} {} {}", d.media, d.kind, d.count, d.first)).collect();
+            assert_eq!(told.join("; "), want, "{sent} {came}");
+        }
+        // Who came late may have missed it.
+        assert!(differences(&frames("Aabcd"), &frames("cd"), 2).0.is_empty());
+    }
+
+    #[test]
     fn what_was_sent_before_the_player_played_is_not_missing() {
         for (came, from, want, unseen) in [
             ("", 9, "", 9),
@@ -222,6 +324,10 @@ mod tests {
             sentence(&d, 7)
         };
         assert_eq!(of("missing", 2), "2 of 7 video frames did not come, the first is frame 3");
+        assert_eq!(
+            of("header", 2),
+            "2 video frames came without their sequence header, the first is frame 3"
+        );
         assert_eq!(of("doubled", 1), "1 video frame came twice, the first is frame 3");
     }
 }

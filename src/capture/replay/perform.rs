@@ -342,7 +342,7 @@ impl Performance<'_> {
         }
         let mut frames = Vec::new();
         relay::frames_of(&step.header, &step.payload, 0, &mut frames);
-        if !frames.is_empty() {
+        if carries_media(step.header.type_id) {
             for (calls, watcher) in &self.watchers {
                 // A name that is published again may be so on another stream.
                 if calls.last().is_some_and(|call| self.recording.calls[*call].stream == step.stream) {

@@ -9,9 +9,10 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::ANSWER_TIME;
+use super::compare::{self, Coded, Headers, Part};
 use super::line::{Limit, Line, Stop};
 use super::recording::carries_media;
-use super::{ANSWER_TIME, compare};
 use crate::net::conn::Dial;
 use crate::net::relay::{self, Frame};
 use crate::record::replay::{Difference, Verify};
@@ -54,16 +55,18 @@ struct State {
     unanswered: Option<String>,
     /// So many of `sent` were sent before it played.
     before: usize,
-    sent: Vec<Frame>,
+    sent: Vec<Coded>,
     /// The places of each kind's frames in `sent`.
     by_kind: [Vec<usize>; 2],
-    came: Vec<Frame>,
+    came: Vec<Coded>,
+    /// What stands of the headers that were sent, and of those that came.
+    headers: [Headers; 2],
     /// Frames of each kind that came.
     counts: [usize; 2],
     strange: usize,
     /// Of these, what had no room.
     left_out: u64,
-    /// The payloads in `sent`.
+    /// The payloads in `sent`, and of the headers that were sent.
     known: HashSet<Bytes>,
     progress: Option<Instant>,
     closed: Option<Stop>,
@@ -121,13 +124,9 @@ impl Watcher {
     /// Notes what is about to be published.
     pub fn sent(&self, header: &MessageHeader, payload: &Bytes) {
         let mut state = self.shared.lock();
-        let State { sent, by_kind, known, .. } = &mut *state;
-        let before = sent.len();
-        relay::frames_of(header, payload, 0, sent);
-        for (at, frame) in sent.iter().enumerate().skip(before) {
-            by_kind[kind(frame.type_id)].push(at);
-            known.insert(frame.payload.clone());
-        }
+        relay::each_of(header, payload, |type_id, timestamp, payload| {
+            state.publish(type_id, timestamp, payload);
+        });
         state.progress = Some(Instant::now());
     }
 
@@ -226,26 +225,48 @@ impl State {
         self.unanswered.get_or_insert_with(words);
     }
 
-    fn frames(&mut self, header: &MessageHeader, payload: &[u8]) {
-        let mut frames = Vec::new();
-        relay::frames_of(header, &Bytes::copy_from_slice(payload), 0, &mut frames);
-        for mut frame in frames {
-            let kind = kind(frame.type_id);
-            self.counts[kind] += 1;
-            let known = self.known.get(&frame.payload);
-            let is_due = known.is_some() && self.counts[kind] <= self.by_kind[kind].len();
-            if is_due {
-                self.progress = Some(Instant::now());
-            } else if self.strange > MAX_STRANGE {
-                self.left_out += 1;
-                continue;
-            } else {
-                self.strange += size_of::<Frame>() + if known.is_some() { 0 } else { frame.payload.len() };
-            }
-            // The bytes that are there already are not kept twice.
-            frame.payload = known.cloned().unwrap_or(frame.payload);
-            self.came.push(frame);
+    /// What is about to be published.
+    fn publish(&mut self, type_id: u8, timestamp: u32, payload: &Bytes) {
+        let header = match self.headers[0].take(type_id, payload, || payload.clone()) {
+            Part::Other => return,
+            Part::Header => None,
+            Part::Frame(header) => Some(header),
+        };
+        self.known.insert(payload.clone());
+        if let Some(header) = header {
+            self.by_kind[kind(type_id)].push(self.sent.len());
+            let frame = Frame { type_id, timestamp, payload: payload.clone(), order: 0 };
+            self.sent.push(Coded { frame, header });
         }
+    }
+
+    /// What came.
+    fn receive(&mut self, type_id: u8, timestamp: u32, payload: &Bytes) {
+        let known = self.known.get(payload).cloned();
+        let strange = &mut self.strange;
+        let header = match self.headers[1].take(type_id, payload, || {
+            known.clone().unwrap_or_else(|| {
+                *strange += payload.len();
+                payload.slice(..payload.len().min(MAX_STRANGE.saturating_sub(*strange)))
+            })
+        }) {
+            Part::Frame(header) => header,
+            Part::Header | Part::Other => return,
+        };
+        let kind = kind(type_id);
+        self.counts[kind] += 1;
+        let is_due = known.is_some() && self.counts[kind] <= self.by_kind[kind].len();
+        if is_due {
+            self.progress = Some(Instant::now());
+        } else if self.strange > MAX_STRANGE {
+            self.left_out += 1;
+            return;
+        } else {
+            self.strange += size_of::<Coded>() + if known.is_some() { 0 } else { payload.len() };
+        }
+        // The bytes that are there already are not kept twice.
+        let payload = known.unwrap_or_else(|| payload.clone());
+        self.came.push(Coded { frame: Frame { type_id, timestamp, payload, order: 0 }, header });
     }
 }
 
@@ -273,7 +294,8 @@ async fn play(
             shared.set(|s| s.ready = Some(Err(format!("the player was refused: {refusal:?}"))));
         }
         Event::Message(header, payload) if carries_media(header.type_id) => {
-            shared.set(|s| s.frames(&header, payload));
+            let payload = Bytes::copy_from_slice(payload);
+            shared.set(|s| relay::each_of(&header, &payload, |t, time, payload| s.receive(t, time, payload)));
         }
         _ => {}
     };

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::wire::media::{self, Kind, Media, Multitrack};
+use crate::wire::media::{self, Kind, Media};
 use crate::wire::message::type_id;
 
 /// What may wait for one player, in bytes: above it the oldest frames go, up to the next key frame.
@@ -49,7 +49,7 @@ pub enum Role {
 }
 
 /// Headers of one slot replace each other: message type, kind, and the track where the message has one.
-pub type Slot = (u8, u8, u16);
+pub type Slot = (u8, u8, Option<u8>);
 
 impl Frame {
     /// An audio or video message.
@@ -58,7 +58,8 @@ impl Frame {
             type_id::AUDIO => Media::audio(&payload),
             _ => Media::video(&payload),
         };
-        let slot = |kind| Role::Header((type_id, kind, track(read.as_ref().ok())));
+        let track = read.as_ref().ok().and_then(Media::only_track);
+        let slot = |kind| Role::Header((type_id, kind, track));
         let role = match read.as_ref().map(|media| media.kind) {
             Ok(Kind::Header) => slot(0),
             Ok(Kind::Metadata) => slot(1),
@@ -82,12 +83,6 @@ impl Frame {
     fn is_coded(&self) -> bool {
         matches!(self.role, Role::Key | Role::Video | Role::Audio)
     }
-}
-
-/// The track of a message of one track, else a number that no track has.
-fn track(media: Option<&Media<'_>>) -> u16 {
-    let Some(media) = media.filter(|media| media.multitrack == Some(Multitrack::One)) else { return 256 };
-    media.tracks().next().and_then(Result::ok).map_or(257, |track| track.id.into())
 }
 
 /// What waits for one session.
