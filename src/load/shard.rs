@@ -28,7 +28,7 @@ use crate::wire::chunk::MessageHeader;
 /// Bytes of the one buffer that all its sessions read into.
 const BUFFER: usize = 64 << 10;
 /// Sessions that are begun at a time, before those that are there have their turn.
-const BEGUN: usize = 8;
+const BEGUN: usize = 4;
 /// What a session takes of memory, less rather than more.
 const SESSION_BYTES: usize = 2560;
 /// Somewhat less than the 32 MiB above which everything is mapped apart (mallopt(3), M_MMAP_THRESHOLD).

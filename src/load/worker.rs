@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
@@ -106,13 +107,15 @@ async fn connect(shard: &Rc<Shard>, job: Job) -> Result<Option<(Link, u64)>, Fai
         stamps: matches!(job.role, Role::Player(_)) && run.plan.tick.is_none() && !slow,
         room: slow.then_some(SLOW_ROOM),
     };
-    let Some(link) = in_time(shard, Phase::Tcp, began, run.way.open(wishes)).await? else { return Ok(None) };
+    let Some(link) = in_time(shard, Phase::Tcp, began, pin!(run.way.open(wishes))).await? else {
+        return Ok(None);
+    };
     let open = passed(Metric::Tcp, began);
     if !run.way.is_secure() {
         return Ok(Some((link, open)));
     }
     // Apart: without TLS no room is to be had for it.
-    let link = in_time(shard, Phase::Tls, open, Box::pin(run.way.secure(link))).await?;
+    let link = in_time(shard, Phase::Tls, open, Box::pin(run.way.secure(link)).as_mut()).await?;
     Ok(link.map(|link| (link, passed(Metric::Tls, open))))
 }
 
@@ -121,10 +124,9 @@ async fn in_time(
     shard: &Shard,
     phase: Phase,
     since: u64,
-    opening: impl Future<Output = io::Result<Link>>,
+    mut opening: Pin<&mut impl Future<Output = io::Result<Link>>>,
 ) -> Result<Option<Link>, Failure> {
     let (run, end) = (&shard.run, since + PHASE_NS / 2);
-    let mut opening = std::pin::pin!(opening);
     loop {
         let now = run.clock.now();
         if now >= end {
@@ -358,6 +360,11 @@ impl Worker {
                 return Poll::Ready(Ok(()));
             }
             at = Some(now);
+            if !self.up && !self.session.is_silent() {
+                // It answers once all that has come is read: a target on this machine would fall asleep between two answers, and to wake it is dear.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
         // Others have their turn.
         self.publish(cx.waker());
