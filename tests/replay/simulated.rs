@@ -319,6 +319,19 @@ fn ids_are_those_of_the_target() {
     );
 }
 
+/// Who does not wait for the answer to createStream guesses the stream's id.
+#[test]
+fn a_stream_that_is_used_before_its_answer_is_mapped_once() {
+    let mut c = Conversation::connected();
+    c.client(0, 0, &Message::command("createStream", 2.0, vec![Value::Null]));
+    c.client(1, 0, &Message::command("publish", 3.0, vec![Value::Null, "cam".into()]));
+    c.server(0, &Message::command("_result", 2.0, vec![Value::Null, Value::Number(1.0)]));
+    c.server(1, &Message::command("onStatus", 0.0, vec![Value::Null, status("NetStream.Publish.Start")]));
+    let (sessions, _) = replay(of_bytes(&c.pcap()), &settings(), Odd::new(Ways::Sevens));
+    let mapped: Vec<_> = sessions[0].streams.iter().map(|m| (m.recorded, m.target)).collect();
+    assert_eq!((sessions[0].end, mapped), (End::Done, vec![(1, 7)]));
+}
+
 #[test]
 fn a_dump_of_the_clients_bytes_is_replayed_by_its_meaning() {
     let odd = Odd::new(Ways::Sevens);

@@ -478,6 +478,7 @@ impl Draft {
             call.refused = answer.name == "_error" && call.kind != Kind::Other;
             if call.kind == Kind::Create
                 && let Some(id) = answer.number
+                && !self.streams.contains(&(id as u32, at))
             {
                 self.streams.push((id as u32, at));
             }
