@@ -46,7 +46,10 @@ fn text_is_a_table_of_sessions() {
         "{text}"
     );
     assert!(text.contains("onStatus<NetStream.Play.StreamNotFound>"), "{text}");
-    assert!(text.contains("video: avc 64; 62 frames (3 key), 2 headers, 0..4066 ms, 73 kbit/s"), "{text}");
+    assert!(
+        text.contains("video: avc 64; 62 frames (3 key), 2 other messages, 0..4066 ms, 73 kbit/s"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -254,6 +257,10 @@ fn what_cannot_be_read_is_told() {
         (&nothing, "No such file"),
         (&text, "not a capture: begins with 68 65 6c 6c 6f; expected pcap, pcapng"),
         (&file(&folder, "head", b"\xd4\xc3\xb2\xa1"), "at byte 0: the pcap header is cut"),
+        (
+            &file(&folder, "packed", b"\x1f\x8b"),
+            "at byte 0: gzip is cut or damaged: unexpected end of file; expected a capture",
+        ),
     ] {
         let out = inspect(&[&path.to_string_lossy()]);
         assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0));
@@ -844,6 +851,32 @@ fn metadata_written_as_flv_has_no_secrets_unless_asked_for() {
     let (masked, shown) = (flv(&[]), flv(&["--show-secrets"]));
     assert!(shown.contains("hush-hush") && shown.contains("whisper, live"), "{shown}");
     assert_eq!(masked, shown.replace("hush-hush", "*********").replace("whisper", "*******"));
+}
+
+#[test]
+fn what_can_be_read_only_once_is_not_anonymised() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shown = folder.path().join("shown").display().to_string();
+    let piped = |args: &[&str]| {
+        let mut inspect = Command::new(env!("CARGO_BIN_EXE_rtmp-bench"))
+            .args(["inspect", "/dev/stdin"])
+            .args(args)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("rtmp-bench runs");
+        let capture = std::fs::read(shipped("loc-ffmpeg-publish.pcapng")).expect("it is there");
+        // Refused, it reads nothing of it.
+        let _ = std::io::Write::write_all(&mut inspect.stdin.take().expect("stdin"), &capture);
+        inspect.wait_with_output().expect("it ends")
+    };
+    let out = piped(&["--anonymise", &shown]);
+    assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0), "{}", stderr(&out));
+    assert!(stderr(&out).contains("/dev/stdin: it can be read only once"), "{}", stderr(&out));
+    assert!(!Path::new(&shown).exists(), "written");
+    let out = piped(&[]);
+    assert!(out.status.success() && stdout(&out).contains("1 RTMP session"), "{}", stdout(&out));
 }
 
 #[test]

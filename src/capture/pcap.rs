@@ -82,7 +82,11 @@ pub fn open(path: &Path) -> Result<Source, Error> {
 pub fn source(input: Box<dyn Read + Send>) -> Result<Source, Error> {
     let (magic, input) = peek(input)?;
     if magic.starts_with(&[0x1f, 0x8b]) {
-        let (magic, input) = peek(Box::new(MultiGzDecoder::new(BufReader::new(input))))?;
+        let unpacked = peek(Box::new(MultiGzDecoder::new(BufReader::new(input))));
+        let (magic, input) = unpacked.map_err(|e| Error::Broken {
+            offset: 0,
+            what: format!("gzip is cut or damaged: {e}; expected a capture in it"),
+        })?;
         return by_magic(&magic, input).map(|mut source| {
             if let Source::Packets(reader) = &mut source {
                 reader.packed = true;

@@ -85,6 +85,10 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     }
     let file = args.capture.display().to_string();
     let of_file = |e: &dyn std::fmt::Display| Failure::usage(format!("{file}: {e}"));
+    let read_once = std::fs::metadata(&args.capture).is_ok_and(|capture| !capture.is_file());
+    if args.anonymise.is_some() && read_once {
+        return Err(of_file(&"it can be read only once, and --anonymise reads it again; expected a file"));
+    }
     let mut listener = Listener::new(args).map_err(|e| Failure::usage(e.to_string()))?;
     let mut found =
         capture::read_spooled(&args.capture, args.show_secrets, &mut listener).map_err(|e| of_file(&e))?;

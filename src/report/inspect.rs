@@ -124,7 +124,7 @@ fn media(t: &mut String, m: &Media) {
         format!(
             "{codecs}; {}{keys}, {}, {span}{rate}",
             count(track.frames, "frame"),
-            count(track.headers, "header")
+            count(track.headers, "other message")
         )
     };
     for (name, t_) in [("audio", &m.audio), ("video", &m.video)] {

@@ -49,12 +49,20 @@ impl Codec {
 impl fmt::Display for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Codec::Audio(0) => f.write_str("pcm"),
+            Codec::Audio(1) => f.write_str("adpcm"),
             Codec::Audio(2 | 14) => f.write_str("mp3"),
+            Codec::Audio(3) => f.write_str("pcm-le"),
+            Codec::Audio(4..=6) => f.write_str("nellymoser"),
+            Codec::Audio(7) => f.write_str("g711-alaw"),
+            Codec::Audio(8) => f.write_str("g711-mulaw"),
             Codec::Audio(10) => f.write_str("aac"),
             Codec::Audio(11) => f.write_str("speex"),
             Codec::Audio(n) => write!(f, "audio-{n}"),
             Codec::Video(2) => f.write_str("h263"),
+            Codec::Video(3) => f.write_str("screen"),
             Codec::Video(4 | 5) => f.write_str("vp6"),
+            Codec::Video(6) => f.write_str("screen2"),
             Codec::Video(7) => f.write_str("avc"),
             Codec::Video(n) => write!(f, "video-{n}"),
             Codec::FourCc(cc) => write!(f, "{}", cc.escape_ascii()),
@@ -455,6 +463,16 @@ mod tests {
             let payload = parts.concat();
             assert_eq!(&text(read(&payload)), expected, "{payload:02x?}");
         }
+    }
+
+    #[test]
+    fn codecs_have_the_names_of_the_specification() {
+        // flv E.4.2.1 and E.4.3.1; 9 and what is not listed have none.
+        let names =
+            |codec: fn(u8) -> Codec| (0..16).map(|n| codec(n).to_string()).collect::<Vec<_>>().join(" ");
+        let audio = "pcm adpcm mp3 pcm-le nellymoser nellymoser nellymoser g711-alaw g711-mulaw audio-9 aac speex audio-12 audio-13 mp3 audio-15";
+        let video = "video-0 video-1 h263 screen vp6 vp6 screen2 avc video-8 video-9 video-10 video-11 video-12 video-13 video-14 video-15";
+        assert_eq!((names(Codec::Audio).as_str(), names(Codec::Video).as_str()), (audio, video));
     }
 
     #[test]
