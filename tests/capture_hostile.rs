@@ -138,6 +138,15 @@ fn flipped_bits_of_gzipped_captures() {
 }
 
 #[test]
+fn datagrams_that_are_not_whole_at_the_end_are_counted() {
+    let ip = Packet::new(0, 100, ACK, &[7; 100]).ipv4();
+    let all = [capture_gen::fragments(&ip, 1, 64), capture_gen::fragments(&ip, 2, 64)].concat();
+    let file = capture_gen::pcap_frames(101, all[..3].iter().map(|f| (&f[..], f.len())));
+    let passed = inspect(file).expect("read").passed_over;
+    assert_eq!(passed.get("datagrams whose other fragments never came"), Some(&1), "{passed:?}");
+}
+
+#[test]
 fn flipped_bits() {
     let files = [
         "loc-rtmpe-attempt-rtmpdump.pcapng",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::process::Command;
 
-use capture_gen::{Case, Packet, case, pcap};
+use capture_gen::{ACK, Case, Packet, RST, SYN, case, pcap};
 use rtmp_bench::capture::frame::Unwrapper;
 use rtmp_bench::capture::pcap::{Reader, Source, source};
 use rtmp_bench::capture::stream::{Connection, Direction, Handler, Hole, Streams};
@@ -358,6 +358,29 @@ fn bytes_that_were_acknowledged_or_stand_before_fin_are_missing_too() {
     ] {
         let (_, kept) = &reassemble(pcap(&[&data[..], &[last]].concat()))[0];
         assert_eq!(kept.holes.first().map(|h| (h.offset, h.bytes)), missing, "{what}");
+    }
+}
+
+#[test]
+fn acknowledgements_that_no_window_allows_need_another() {
+    let start = 0xfff0_0000u32;
+    let ack = |ahead: u32, flags: u8| Packet {
+        ack: start.wrapping_add(ahead),
+        ..Packet::new(1, 500, ACK | flags, &[])
+    };
+    const FAR: u32 = 1 << 28;
+    for (what, last, missing) in [
+        ("near", vec![ack(6 + (1 << 20), 0)], 1 << 20),
+        ("far", vec![ack(FAR, 0)], 0),
+        ("far, twice the same", vec![ack(FAR, 0), ack(FAR, 0)], 0),
+        ("far and lower", vec![ack(FAR, 0), ack(FAR - 5, 0)], 0),
+        ("far, and one that goes on", vec![ack(FAR, 0), ack(FAR + 1446, 0)], u64::from(FAR) + 1440),
+        ("two that have nothing to do with each other", vec![ack(FAR, 0), ack(3 * FAR, 0)], 0),
+        ("RST that acknowledges nothing", vec![Packet { ack: 0, ..ack(0, RST) }], 0),
+    ] {
+        let data = [Packet::new(0, start.wrapping_sub(1), SYN, &[]), Packet::new(0, start, ACK, b"hello")];
+        let (_, kept) = &reassemble(pcap(&[&data[..], &last].concat()))[0];
+        assert_eq!(kept.holes.iter().map(|h| h.bytes).sum::<u64>(), missing, "{what}");
     }
 }
 

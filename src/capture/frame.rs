@@ -1,15 +1,12 @@
 //! What lies around a TCP segment: link layer, VLAN tags, IPv4 and IPv6 with extensions and fragments, GTP-U tunnels.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
 use etherparse::defrag::IpDefragBuf;
-use etherparse::{
-    IpFragOffset, IpNumber, Ipv4HeaderSlice, Ipv6ExtensionSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice,
-    UdpHeaderSlice, ip_number,
-};
+use etherparse::{IpFragOffset, IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, UdpHeaderSlice, ip_number};
 
 use super::pcap::Packet;
 use crate::wire::time::Time;
@@ -195,6 +192,13 @@ impl Unwrapper {
         &self.passed_over
     }
 
+    /// No more packets come: datagrams that are not whole never will be.
+    pub fn finish(&mut self) {
+        while let Some(oldest) = self.order.front().copied() {
+            self.give_up(oldest);
+        }
+    }
+
     fn pass_over(&mut self, what: &'static str) {
         *self.passed_over.entry(what).or_default() += 1;
     }
@@ -267,7 +271,14 @@ fn segment_of<'a>(
     headers: &mut impl Headers,
 ) -> Result<Segment<'a>, &'static str> {
     let body = Body { bytes: whole, len: whole.len(), at: 0 };
-    match transport(&Ip { body, fragment: None, ..ip }, time, headers)? {
+    let ip = match ip.from {
+        IpAddr::V4(_) => Ip { body, fragment: None, ..ip },
+        IpAddr::V6(_) => Ip { from: ip.from, to: ip.to, ..extensions(ip.protocol, body, headers)? },
+    };
+    if ip.fragment.is_some() {
+        return Err("fragments inside a datagram that came in fragments");
+    }
+    match transport(&ip, time, headers)? {
         Transport::Segment(segment) => Ok(segment),
         Transport::Tunnel(inner) => match network(inner, time, headers)? {
             Network::Segment(segment) => Ok(segment),
@@ -378,25 +389,51 @@ fn ipv6<'a>(body: Body<'a>, headers: &mut impl Headers) -> Result<Ip<'a>, &'stat
     if header.payload_length() != 0 {
         rest = rest.cut(usize::from(header.payload_length()));
     }
-    let (extensions, protocol, _, error) =
-        Ipv6ExtensionsSlice::from_slice_lax(header.next_header(), rest.bytes);
-    if error.is_some() {
-        return Err("broken or cut IPv6 extension headers");
-    }
-    headers.header(Header::Extensions, rest.at..rest.at + extensions.slice().len());
-    let fragment = extensions.clone().into_iter().find_map(|e| match e {
-        Ipv6ExtensionSlice::Fragment(f) if f.is_fragmenting_payload() => {
-            Some((f.identification(), f.fragment_offset(), f.more_fragments()))
+    let extended = extensions(header.next_header(), rest, headers)?;
+    Ok(Ip { from: header.source_addr().into(), to: header.destination_addr().into(), ..extended })
+}
+
+/// What follows after the extension headers of IPv6; behind the header of a fragment come bytes of the datagram, which may begin with more of
+/// them (rfc 8200 4.5). The addresses are not known here.
+fn extensions<'a>(
+    first: IpNumber,
+    body: Body<'a>,
+    headers: &mut impl Headers,
+) -> Result<Ip<'a>, &'static str> {
+    let (mut protocol, mut len, mut fragment) = (first, 0, None);
+    while let Some(more) = extension_len(protocol, &body.bytes[len..])
+        && fragment.is_none()
+    {
+        let header = body.bytes.get(len..len + more).ok_or("broken or cut IPv6 extension headers")?;
+        if protocol == ip_number::IPV6_FRAG {
+            fragment = place_in_datagram(header);
         }
+        (protocol, len) = (header[0].into(), len + more);
+    }
+    headers.header(Header::Extensions, body.at..body.at + len);
+    let nowhere = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    Ok(Ip { from: nowhere, to: nowhere, protocol, body: body.after(len), fragment })
+}
+
+/// What a fragment's header says (rfc 8200 4.5): the datagram's number, the place in it, and whether more follow. `None`: it is all of it.
+fn place_in_datagram(header: &[u8]) -> Option<(u32, IpFragOffset, bool)> {
+    let &[_, _, a, b, c, d, e, f] = header else { return None };
+    let (place, more) = (u16::from_be_bytes([a, b]) >> 3, b & 1 != 0);
+    let offset = IpFragOffset::try_new(place).ok()?;
+    (more || place > 0).then_some((u32::from_be_bytes([c, d, e, f]), offset, more))
+}
+
+/// How long the extension header of this kind says to be (rfc 8200 4, rfc 4302 2.2); `None`: none that is known.
+pub fn extension_len(kind: IpNumber, bytes: &[u8]) -> Option<usize> {
+    let units = usize::from(bytes.get(1).copied().unwrap_or(0));
+    match kind {
+        ip_number::IPV6_HEADER_HOP_BY_HOP | ip_number::IPV6_ROUTE | ip_number::IPV6_DEST_OPTIONS => {
+            Some((units + 1) * 8)
+        }
+        ip_number::IPV6_FRAG => Some(8),
+        ip_number::AUTH => Some((units + 2) * 4),
         _ => None,
-    });
-    Ok(Ip {
-        from: header.source_addr().into(),
-        to: header.destination_addr().into(),
-        protocol,
-        body: rest.after(extensions.slice().len()),
-        fragment,
-    })
+    }
 }
 
 fn transport<'a>(ip: &Ip<'a>, time: Time, headers: &mut impl Headers) -> Result<Transport<'a>, &'static str> {

@@ -22,11 +22,12 @@ use std::path::Path;
 use crate::record::inspect::{Inspect, Spooled};
 use frame::Unwrapper;
 use pcap::{Error, Source};
+use secrets::Place;
 use session::{Sessions, Watch};
 use stream::Streams;
 
 /// Reads a capture to its end, or as far as it can be read: what is wrong then stands in [`Inspect::damage`]. `watch` hears every
-/// message with its time while it is read. Secrets in URLs are masked unless `show_secrets`. Of sessions that ended nothing is held in memory.
+/// message with its time while it is read. Secrets are masked unless `show_secrets`. Of sessions that ended nothing is held in memory.
 ///
 /// # Errors
 /// When nothing can be read: no such file, no capture, or damaged before the first packet. When what was found cannot be kept.
@@ -52,14 +53,18 @@ pub fn read_source(source: Source, show_secrets: bool, watch: &mut dyn Watch) ->
 
 fn spool(source: Source, show_secrets: bool, watch: &mut dyn Watch) -> Result<Spooled, Error> {
     match source {
-        Source::Packets(reader) => read_packets(reader, Sessions::new(show_secrets, watch)),
+        Source::Packets(reader) => read_packets(reader, show_secrets, watch),
         Source::Raw(bytes) => read_raw(bytes, Sessions::new(show_secrets, watch)),
     }
 }
 
-fn read_packets(mut reader: pcap::Reader, sessions: Sessions<'_>) -> Result<Spooled, Error> {
+fn read_packets(
+    mut reader: pcap::Reader,
+    show_secrets: bool,
+    watch: &mut dyn Watch,
+) -> Result<Spooled, Error> {
     let mut unwrapper = Unwrapper::default();
-    let mut streams = Streams::new(sessions);
+    let mut streams = Streams::new(Sessions::new(show_secrets, watch));
     let mut packets = 0u64;
     let damage = loop {
         match reader.packet() {
@@ -75,7 +80,11 @@ fn read_packets(mut reader: pcap::Reader, sessions: Sessions<'_>) -> Result<Spoo
         }
     };
     streams.finish_all();
-    let facts = reader.facts();
+    unwrapper.finish();
+    let mut facts = reader.facts();
+    if !show_secrets {
+        facts.comments.iter_mut().for_each(|text| *text = secrets::shown(text, Place::Other));
+    }
     let tcp_connections = streams.connections();
     Ok(Inspect {
         format: facts.format.into(),

@@ -443,11 +443,52 @@ impl State<'_> {
                     wire_len: b.origlen as usize,
                 }));
             }
+            // The parser reads the number of an unknown block as little endian in any section.
+            Block::Unknown(b)
+                if b.block_type
+                    == if *self.big_endian { PACKET_BLOCK.swap_bytes() } else { PACKET_BLOCK } =>
+            {
+                return self.packet_block(b.data).map(Some);
+            }
             _ => {}
         }
         Ok(None)
     }
+
+    /// The obsolete block that older programs write (pcapng, appendix A): interface and drops in 16 bits each, then as an enhanced one.
+    fn packet_block(&self, data: &[u8]) -> Result<Found, String> {
+        let word = |at: usize| {
+            let bytes = *data.get(at..)?.first_chunk()?;
+            Some(if *self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+        };
+        let (Some(first), Some(high), Some(low), Some(captured), Some(original)) =
+            (word(0), word(4), word(8), word(12), word(16))
+        else {
+            return Err("a packet block shorter than its fields".into());
+        };
+        let number = if *self.big_endian { first >> 16 } else { first & 0xffff };
+        let (count, room) = (self.interfaces.len(), data.len() - 20);
+        let Some(interface) = self.interfaces.get(number as usize) else {
+            return Err(format!("a packet of interface {number}, where {count} are described"));
+        };
+        if captured as usize > room {
+            return Err(format!("a packet of {captured} bytes in a block that has room for {room}"));
+        }
+        let (time, nanos) = time(u64::from(high) << 32 | u64::from(low), interface);
+        Ok(Found {
+            time,
+            nanos,
+            interface: self.facts.interfaces - count as u64 + u64::from(number),
+            link: interface.link,
+            start: 28,
+            len: captured as usize,
+            wire_len: original as usize,
+        })
+    }
 }
+
+/// The number of the obsolete Packet Block.
+const PACKET_BLOCK: u32 = 2;
 
 /// Time units a second out of if_tsresol: 10^-n, or 2^-n where the top bit is set (pcapng 4.2).
 fn resolution(code: u8) -> Result<u128, String> {

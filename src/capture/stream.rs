@@ -39,6 +39,8 @@ pub const MAX_ONE_SIDED: usize = 2048;
 pub const MAX_RETIRED: usize = 16_384;
 /// How far ahead of what came a segment may lie, in bytes, before it is taken for damage.
 pub const MAX_AHEAD: u64 = 1 << 30;
+/// How far ahead of what came an acknowledgement alone is believed, in bytes: more than windows are in practice.
+pub const MAX_ACKED_AHEAD: u64 = 16 << 20;
 /// Bytes that were handed on and are kept to be compared with what comes again, in one direction.
 pub const HISTORY: usize = 8 << 10;
 /// Payload of a SYN, in bytes, that its acknowledgement may cover (rfc 7413: what one segment takes).
@@ -430,7 +432,8 @@ impl<S: Default> Flow<S> {
         if let Some(ack) = s.ack.filter(|_| !s.rst) {
             self.connection.disordered |= self.sides[1 - side].is_ahead(ack);
         }
-        if let Some(ack) = s.ack {
+        // An RST of a connection that is not known has 0 there.
+        if let Some(ack) = s.ack.filter(|ack| !s.rst || *ack != 0) {
             self.sides[1 - side].acked(ack);
         }
         if s.len > 0 {
@@ -604,6 +607,8 @@ struct Half {
     fin: Option<u32>,
     /// The highest place that the peer acknowledged.
     acked: u64,
+    /// One too far ahead to be believed alone.
+    far_ack: Option<u64>,
     /// The peer acknowledged something before the start was known.
     spoken_of: bool,
     history: Vec<u8>,
@@ -627,19 +632,32 @@ impl Half {
         self.base.is_none_or(|base| base.wrapping_sub(first) <= SETTLE as u32)
     }
 
+    /// An acknowledgement far ahead of all that is known counts once a later one is near it and ahead of it.
     fn acked(&mut self, ack: u32) {
-        if self.base.is_some() {
-            self.acked = self.acked.max(u64::try_from(self.place(ack)).unwrap_or(0));
+        let place = u64::try_from(self.place(ack)).unwrap_or(0);
+        let is_near = |of: u64| place <= of.saturating_add(MAX_ACKED_AHEAD);
+        if self.base.is_none() {
+            return;
         }
+        if is_near(self.seen().max(self.acked)) || self.far_ack.is_some_and(|far| far < place && is_near(far))
+        {
+            self.acked = self.acked.max(place);
+        } else {
+            self.far_ack = Some(place);
+        }
+    }
+
+    /// The place behind all that came, FIN included.
+    fn seen(&self) -> u64 {
+        let waits = self.pending.last_key_value().map(|(start, (_, bytes))| start + bytes.len() as u64);
+        let cut = self.cuts.last_key_value().map(|(_, (end, _))| *end);
+        self.next.max(waits.unwrap_or(0)).max(cut.unwrap_or(0)) + u64::from(self.fin.is_some())
     }
 
     /// Whether an acknowledgement speaks of bytes that did not come yet; FIN counts as one.
     fn is_ahead(&mut self, ack: u32) -> bool {
         self.spoken_of |= self.base.is_none();
-        let waits = self.pending.last_key_value().map(|(start, (_, bytes))| start + bytes.len() as u64);
-        let cut = self.cuts.last_key_value().map(|(_, (end, _))| *end);
-        let seen = self.next.max(waits.unwrap_or(0)).max(cut.unwrap_or(0)) + u64::from(self.fin.is_some());
-        self.base.is_some() && self.place(ack) > seen as i64
+        self.base.is_some() && self.place(ack) > self.seen() as i64
     }
 
     fn wait(&mut self, seq: u32, s: &Segment<'_>) -> usize {

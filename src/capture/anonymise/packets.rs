@@ -5,9 +5,9 @@ use std::hash::Hash;
 use std::io::{self, Write};
 use std::ops::Range;
 
-use etherparse::{Ipv6ExtensionSlice, Ipv6ExtensionsSlice};
+use etherparse::{IpNumber, ip_number};
 
-use crate::capture::frame::{Header, Headers, Piece};
+use crate::capture::frame::{Header, Headers, Piece, extension_len};
 use crate::capture::pcap::{FileFacts, Packet};
 use crate::capture::write::Blocks;
 
@@ -261,18 +261,17 @@ fn keep(from: &[u8], to: &mut [u8], range: Range<usize>) {
 
 /// Types and lengths; what options and routing say becomes padding.
 fn extensions(first: u8, from: &[u8], to: &mut [u8]) {
-    let mut at = 0;
-    for extension in Ipv6ExtensionsSlice::from_slice_lax(first.into(), from).0 {
-        let (kept, len) = match extension {
-            Ipv6ExtensionSlice::Fragment(f) => (8, f.slice().len()),
-            Ipv6ExtensionSlice::Routing(r) => (4, r.slice().len()),
-            Ipv6ExtensionSlice::Authentication(a) => (2, a.slice().len()),
-            Ipv6ExtensionSlice::HopByHop(o) | Ipv6ExtensionSlice::DestinationOptions(o) => {
-                (2, o.slice().len())
-            }
+    let (mut kind, mut at) = (IpNumber(first), 0);
+    while let Some(len) = extension_len(kind, from.get(at..).unwrap_or_default())
+        && at < from.len()
+    {
+        let kept = match kind {
+            ip_number::IPV6_FRAG => 8,
+            ip_number::IPV6_ROUTE => 4,
+            _ => 2,
         };
         keep(from, to, at..at + kept);
-        at += len;
+        (kind, at) = (IpNumber(from[at]), at + len);
     }
 }
 
