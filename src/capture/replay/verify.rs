@@ -291,7 +291,7 @@ async fn play(
     let mut hear = |event: Event<'_>| match event {
         Event::Reached(goal) => shared.set(|s| s.step(goal)),
         Event::Refused(refusal) => {
-            shared.set(|s| s.ready = Some(Err(format!("the player was refused: {refusal:?}"))));
+            shared.set(|s| s.ready = Some(Err(format!("the player was refused: {refusal}"))));
         }
         Event::Message(header, payload) if carries_media(header.type_id) => {
             let payload = Bytes::copy_from_slice(payload);
