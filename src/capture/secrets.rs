@@ -6,7 +6,7 @@ use bstr::{BStr, BString, ByteSlice};
 
 use crate::wire::amf0::Value;
 use crate::wire::amf3;
-use crate::wire::message::{Command, Message};
+use crate::wire::message::{Command, Message, UserControl};
 
 /// What stands where a secret stood.
 pub const MASK: &str = "***";
@@ -62,7 +62,9 @@ impl Secrets {
         match message {
             Message::Command(command) => self.command(command),
             Message::Data(_, values) => self.values(values, Place::Other),
-            Message::SharedObject(_, payload) | Message::Unknown { payload, .. } => {
+            Message::SharedObject(_, payload)
+            | Message::UserControl(UserControl::Unknown { data: payload, .. })
+            | Message::Unknown { payload, .. } => {
                 let masked = self.text(payload.as_bstr(), Place::Other);
                 masked.map(|masked| *payload = Vec::from(masked).into()).is_some()
             }
@@ -366,7 +368,18 @@ pub(super) fn names_a_secret(field: &[u8]) -> bool {
     let harmless = [&b"author"[..], b"authors", b"authmod", b"authentication", b"passed"];
     let parts = ["pass", "pwd", "token", "secret", "auth", "signature", "credential"];
     let ends = [&b"key"[..], b"_sig", b"-sig"];
-    let whole = [&b"sig"[..], b"sign", b"hmac", b"jwt", b"pw", b"pin"];
+    let whole = [
+        &b"sig"[..],
+        b"sign",
+        b"hmac",
+        b"jwt",
+        b"pw",
+        b"pin",
+        b"sid",
+        b"sessionid",
+        b"session_id",
+        b"cookie",
+    ];
     !harmless.contains(&field.as_slice())
         && (parts.iter().any(|word| field.contains_str(word))
             || ends.iter().any(|end| field.ends_with(end))
@@ -425,6 +438,22 @@ mod tests {
             let got = Secrets::default().text(BStr::new(text), place);
             assert_eq!(got, masked.map(BString::from), "{place:?} {text}");
         }
+    }
+
+    #[test]
+    fn sessions_of_the_web_and_events_nobody_knows() {
+        for (field, masked) in [("sessionId", true), ("cookie", true), ("session", false)] {
+            let mut data =
+                Message::command("connect", 1.0, vec![Value::object([(field, "sid=a8f3e9".into())])]);
+            assert!(Secrets::default().mask(&mut data));
+            let whole = Value::object([(field, "***".into())]);
+            assert_eq!(data == Message::command("connect", 1.0, vec![whole]), masked, "{field}");
+        }
+        let event =
+            |data: &'static [u8]| Message::UserControl(UserControl::Unknown { event: 99, data: data.into() });
+        let mut said = event(b"token=abc");
+        assert!(Secrets::default().mask(&mut said));
+        assert_eq!(said, event(b"token=***"));
     }
 
     #[test]

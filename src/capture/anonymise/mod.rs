@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{Segment, Unwrapper};
 use super::pcap::{self, FileFacts, Reader, Source};
-use super::secrets::logs_in;
+use super::secrets::{NAMED, logs_in};
 use super::session::{MAX_UNFINISHED, naming};
 use super::shake::is_met;
 use super::stream::{Connection, Direction, Handler, Hole, Streams};
@@ -484,7 +484,7 @@ fn values(type_id: u8, payload: &[u8], words: &Words) -> Option<Vec<u8>> {
     }
     match &mut message {
         Message::Command(command) => {
-            if logs_in(&command.name) || command.name == "connect" {
+            if logs_in(&command.name) || !is_of_protocol(&command.name) {
                 command.args.iter_mut().for_each(without_number);
             }
             command.args.iter_mut().all(|v| words.replace(v))
@@ -501,6 +501,24 @@ fn values(type_id: u8, payload: &[u8], words: &Words) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     message.encode(&mut out);
     (out.len() == payload.len()).then_some(out)
+}
+
+/// Whether the numbers among a command's arguments are what the protocol says: streams, times, positions.
+fn is_of_protocol(command: &[u8]) -> bool {
+    let others = [
+        &b"createStream"[..],
+        b"deleteStream",
+        b"closeStream",
+        b"pause",
+        b"pauseRaw",
+        b"seek",
+        b"receiveAudio",
+        b"receiveVideo",
+    ];
+    NAMED.contains(&command)
+        || others.contains(&command)
+        || command.starts_with(b"_")
+        || command.starts_with(b"on")
 }
 
 /// The second pass asks only which connection a segment belongs to, and which ended since.
@@ -529,9 +547,29 @@ mod tests {
             Message::command(name, 1.0, vec![object, other.into()]).encode(&mut payload);
             payload
         };
-        for (name, other) in [("connect", 0.0), ("login", 0.0), ("seek", 12.0)] {
+        for (name, other) in
+            [("connect", 0.0), ("login", 0.0), ("joinRoom", 0.0), ("seek", 12.0), ("onStatus", 12.0)]
+        {
             let kept = kept_payload(type_id::COMMAND_AMF0, &command(name, 4711.0, 12.0), &Words::default());
             assert_eq!(kept, command(name, 0.0, other), "{name}");
+        }
+    }
+
+    #[test]
+    fn of_control_messages_is_kept_what_has_a_meaning() {
+        for (type_id, payload, kept) in [
+            (2, &b"\0\0\0\x05password=x"[..], 4),
+            (6, b"\0\x10\0\0\x02password", 5),
+            (4, b"\0\x03\0\0\0\x01\0\0\x0b\xb8password", 10),
+            (4, b"\0\x06\0\0\0\x01password", 6),
+            (4, b"\0\x63password", 2),
+            (1, b"\0\0", 2),
+        ] {
+            assert_eq!(
+                kept_payload(type_id, payload, &Words::default()),
+                payload[..kept],
+                "{type_id} {payload:?}"
+            );
         }
     }
 

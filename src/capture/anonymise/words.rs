@@ -5,18 +5,12 @@ use std::hash::{BuildHasher, RandomState};
 use crate::capture::secrets::names_a_secret;
 use crate::wire::amf0::Value;
 
-/// Fields whose text is kept: it belongs to the protocol or to programs, not to people.
-const KEPT_FIELDS: [&[u8]; 9] = [
-    b"code",
-    b"level",
-    b"type",
-    b"flashVer",
-    b"fmsVer",
-    b"encoder",
-    b"mode",
-    b"videocodecid",
-    b"audiocodecid",
-];
+/// Fields that name programs and formats; of their text is kept what cannot be a key.
+const PROGRAMS: [&[u8]; 6] = [b"flashVer", b"fmsVer", b"encoder", b"mode", b"videocodecid", b"audiocodecid"];
+/// How long a word of such a text may be, and how many digits it may have.
+const PROGRAM_WORD: (usize, usize) = (12, 4);
+/// What the codes of the protocol begin with (rtmp 7.2).
+const CODES: [&[u8]; 4] = [b"NetConnection.", b"NetStream.", b"NetGroup.", b"SharedObject."];
 /// Words that are kept wherever they stand.
 const KEPT_WORDS: [&[u8]; 9] =
     [b"rtmp", b"rtmps", b"rtmpt", b"rtmpe", b"http", b"https", b"live", b"record", b"append"];
@@ -40,10 +34,18 @@ impl Words {
                     if names_a_secret(name) {
                         without_number(v);
                     }
-                    (KEPT_FIELDS.contains(&name.as_slice()) && v.as_text().is_some()) || self.replace(v)
+                    let is_kept = v.as_text().is_some_and(|text| is_kept(name, text));
+                    if !name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_') {
+                        self.text(name);
+                    }
+                    is_kept || self.replace(v)
                 })
             }
             Value::StrictArray(values) => values.iter_mut().all(|v| self.replace(v)),
+            Value::Date { ms, .. } => {
+                *ms = 0.0;
+                true
+            }
             Value::Amf3(_) => false,
             _ => true,
         }
@@ -93,6 +95,20 @@ impl Words {
     }
 }
 
+/// Whether the text of a field belongs to the protocol or to programs, and not to people.
+fn is_kept(field: &[u8], text: &[u8]) -> bool {
+    let is_plain = |word: &[u8]| {
+        let digits = word.iter().filter(|b| b.is_ascii_digit()).count();
+        word.len() <= PROGRAM_WORD.0 && digits <= PROGRAM_WORD.1
+    };
+    match field {
+        b"code" => CODES.iter().any(|begin| text.starts_with(begin)),
+        b"level" => [&b"status"[..], b"error", b"warning"].contains(&text),
+        b"type" => text == b"nonprivate",
+        _ => PROGRAMS.contains(&field) && text.split(|b| !b.is_ascii_alphanumeric()).all(is_plain),
+    }
+}
+
 /// A number that may be a secret becomes 0.
 pub fn without_number(value: &mut Value) {
     if let Value::Number(number) = value {
@@ -107,6 +123,37 @@ fn is_hex(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_fields_is_kept_what_is_of_the_protocol_or_a_program() {
+        let words = Words::default();
+        for (field, text, kept) in [
+            ("code", "NetStream.Publish.Start", true),
+            ("code", "invite-4711-abcd", false),
+            ("level", "status", true),
+            ("level", "john", false),
+            ("type", "nonprivate", true),
+            ("type", "serial", false),
+            ("flashVer", "FMLE/3.0 (compatible; FMSc/1.0)", true),
+            ("flashVer", "LNX 9,0,124,2", true),
+            ("encoder", "Lavf59.27.100", true),
+            ("encoder", "obs 7f3a9c41d2", false),
+            ("flashVer", "serial0123456789", false),
+            ("app", "studio", false),
+        ] {
+            let mut value = Value::object([(field, text.into())]);
+            let before = value.clone();
+            assert!(words.replace(&mut value));
+            assert_eq!(value == before, kept, "{field}: {text}");
+        }
+        let date = |ms: f64| Value::Date { ms, zone: 60 };
+        let mut value = Value::object([("john.doe@example.com", 1.0.into()), ("when", date(1e12))]);
+        assert!(words.replace(&mut value));
+        let Value::Object(fields) = value else { panic!("an object") };
+        let key = fields[0].0.to_string();
+        assert!(key.len() == 20 && key.contains('@') && !key.contains("doe"), "{key}");
+        assert_eq!(fields[1].1, date(0.0));
+    }
 
     #[test]
     fn words_of_the_same_kind_and_length() {
