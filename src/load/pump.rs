@@ -25,7 +25,7 @@ const COPIED: usize = 16 << 10;
 /// Publishers that write before others have their turn.
 const TURN: usize = 256;
 /// Frames that fall due between two instants so far apart are sent at the second, in nanoseconds.
-const GRID_NS: u64 = 500_000;
+const GRID_NS: u64 = 600_000;
 
 /// Outlets and when they are due.
 #[derive(Debug, Default)]
