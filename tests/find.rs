@@ -47,7 +47,7 @@ fn what_a_server_takes_is_found() {
             let found =
                 simulate(plan.clone(), media, &target, dial.clone(), std::future::pending(), &mut |_, _| {})
                     .await;
-            let held = promises.iter().all(|slo| slo.judge(&plan, &found.stats).held);
+            let held = promises.iter().all(|slo| slo.judge(&plan, &found.stats).held == Some(true));
             search.take(players, if held { Answer::Held } else { Answer::Missed(Bound::Target) });
             tried.push(players);
             tokio::time::sleep(Duration::from_secs(10)).await;

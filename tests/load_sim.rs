@@ -167,7 +167,7 @@ fn up(found: &Found) -> Vec<u64> {
 /// The value of a promise, and whether it held.
 fn judged(found: &Found, promise: &str) -> (bool, f64) {
     let slo = promise.parse::<Slo>().expect("a promise").judge(&Plan::default(), &found.stats);
-    (slo.held, slo.value.expect("a value"))
+    (slo.held.expect("a verdict"), slo.value.expect("a value"))
 }
 
 #[test]
@@ -238,7 +238,8 @@ fn a_second_in_which_we_were_late_keeps_and_misses_no_promise() {
         let judged = judge(&promises, &plan(1, &[(6, 4)]), found, allow_limited);
         judged.iter().map(|slo| (slo.held, slo.missed(), slo.limited)).collect::<Vec<_>>()
     };
-    let (kept, missed, no_answer) = ((true, false, false), (false, true, false), (false, false, true));
+    let (kept, missed, no_answer) =
+        ((Some(true), false, false), (Some(false), true, false), (Some(false), false, true));
     let found = held_up(Duration::from_millis(200));
     let limited: Vec<bool> = found.load.intervals.iter().map(|row| row.limited).collect();
     assert_eq!(limited, [false, false, true, false, false, false, false]);

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Instant, SystemTime};
 
 use crate::capture::secrets::{self, Place};
-use crate::net::target::Target;
+use crate::net::target::{self, Target};
 use crate::record::{Host, Outcome, Record, SCHEMA, Tool};
 
 /// A run that has begun.
@@ -44,7 +44,9 @@ impl Envelope {
 }
 
 /// What takes a stream's name or an app, either of which may hold a key or a query.
-const NAMED: [&str; 3] = ["--name", "--play", "--app"];
+const NAMED: [&str; 2] = ["--name", "--app"];
+/// What takes a stream's name in place of the target's, and hides it as that does.
+const PLAYED: &str = "--play";
 
 /// The arguments behind the verb; secrets in URLs, names and other texts are masked unless they are to be shown.
 pub fn arguments(show_secrets: bool) -> Vec<String> {
@@ -59,10 +61,11 @@ fn masked(arguments: impl Iterator<Item = String>) -> Vec<String> {
             Some((flag, value)) => (Some(flag), value),
             None => (None, argument.as_str()),
         };
-        let is_name = NAMED.contains(&flag.unwrap_or(&before));
+        let of = flag.unwrap_or(&before);
         let shown = match value.parse::<Target>() {
+            _ if of == PLAYED => target::masked_name(value),
             Ok(target) if value.contains("://") => target.display(false),
-            _ => secrets::shown(value, if is_name { Place::Name } else { Place::Other }),
+            _ => secrets::shown(value, if NAMED.contains(&of) { Place::Name } else { Place::Other }),
         };
         let shown = flag.map_or_else(|| shown.clone(), |flag| format!("{flag}={shown}"));
         before = argument;
@@ -97,7 +100,8 @@ mod tests {
             ("--name=cam?token=SECRET99x", "--name=cam?token=***"),
             ("--name cam?token=SECRET99x", "--name cam?token=***"),
             ("--name=live_SECRET99xabcd123", "--name=***"),
-            ("--play live_SECRET99xabcd123", "--play ***"),
+            ("--play SECRET99x --players 2", "--play *** --players 2"),
+            ("--play=SECRET99x{i}?token=SECRET99x", "--play=***?token=***"),
             ("--app live?k=SECRET99x --verify", "--app live?k=*** --verify"),
             ("--app=live --name cam{i} --verify", "--app=live --name cam{i} --verify"),
             (

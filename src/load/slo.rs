@@ -159,7 +159,7 @@ pub fn judge(promises: &[Slo], plan: &Plan, found: &Found, allow_limited: bool) 
     let limited = found.load.generator.limited && !allow_limited;
     let judged = promises.iter().map(|slo| slo.judge(plan, &found.stats));
     let ours = |slo: load::Slo| load::Slo {
-        held: slo.held && !limited,
+        held: slo.held.map(|held| held && !limited),
         limited: limited && !slo.unmeasurable,
         ..slo
     };
@@ -187,6 +187,7 @@ impl Slo {
         });
         let of_frames = !matches!(self.what, What::Count(Count::Failed, _));
         let unmeasurable = value.is_none() && !self.asked && of_frames && !plan.measures_frames();
+        let held = (!unmeasurable).then_some(held);
         load::Slo { expr: self.text.clone(), held, value, unit: unit.into(), unmeasurable, limited: false }
     }
 }
@@ -248,7 +249,7 @@ mod tests {
             ("corrupt = 0", false),
         ] {
             let slo: Slo = text.parse().unwrap_or_else(|e| panic!("{e}"));
-            assert_eq!(slo.judge(&Plan::default(), &stats).held, held, "{text}");
+            assert_eq!(slo.judge(&Plan::default(), &stats).held, Some(held), "{text}");
         }
     }
 
@@ -272,7 +273,7 @@ mod tests {
         let slow = Plan { slow: Some(Slow { per_cent: 100.0, rate_bps: 1000 }), ..ours.clone() };
         let mut stats = Stats::default();
         (stats.counts.attempted, stats.counts.received, stats.counts.foreign) = (2, 100, 100);
-        let (kept, missed, void) = ((true, false), (false, true), (false, false));
+        let (kept, missed, void) = ((Some(true), false), (Some(false), true), (None, false));
         assert_eq!(verdicts(&[], &ours, &stats), [kept, missed, missed]);
         for plan in [&foreign, &publishing, &slow] {
             assert_eq!(verdicts(&[], plan, &stats), [kept, void, void]);

@@ -151,7 +151,7 @@ impl Target {
 
     /// For people: credentials, the prefix (often a stream key) and the query's values are masked unless `secrets`.
     pub fn display(&self, secrets: bool) -> String {
-        let mask = |text: &str| if secrets { text.to_owned() } else { "***".to_owned() };
+        let mask = |text: &str| if secrets { text.to_owned() } else { MASK.to_owned() };
         let mut out = format!("{}://", self.scheme());
         if let Some(credentials) = &self.credentials {
             out += &format!("{}@", mask(credentials));
@@ -161,38 +161,21 @@ impl Target {
             out += &format!("/{}", mask(&self.prefix));
         }
         if let Some(query) = &self.query {
-            let fields = query.split('&').map(|field| match field.split_once('=') {
-                Some((name, value)) => format!("{name}={}", mask(value)),
-                None => mask(field),
-            });
-            out += &format!("?{}", fields.collect::<Vec<_>>().join("&"));
+            out += "?";
+            out += &if secrets { query.clone() } else { masked_query(query) };
         }
         out
     }
 
     /// What of it is secret as it stands in stream names and messages, with what masks it.
     fn secrets(&self) -> Vec<(String, String)> {
-        // Where a number is put into a pattern, what stands before it is the secret.
-        let prefix = match self.prefix.split_once('{') {
-            Some((before, _)) => (before.to_owned(), "***".to_owned()),
-            None => (format!("{}-", self.prefix), "***-".to_owned()),
-        };
-        let prefix = Some(prefix).filter(|(secret, _)| !secret.is_empty() && secret != "-");
-        let fields = self.query.iter().flat_map(|query| query.split('&')).filter(|field| !field.is_empty());
-        let fields = fields.filter_map(|field| {
-            let secret = field.split_once('{').map_or(field, |(before, _)| before).to_owned();
-            match field.split_once('=') {
-                Some((name, _)) => Some((secret, format!("{name}=***"))),
-                None if secret.is_empty() => None,
-                None => Some((secret, "***".to_owned())),
-            }
-        });
-        prefix.into_iter().chain(fields).collect()
+        let ending = if self.prefix.contains('{') { "" } else { "-" };
+        secrets_of(&self.prefix, ending, self.query.as_deref())
     }
 
     /// The text with the stream key and the query's values masked.
     pub fn mask(&self, text: &str) -> String {
-        self.secrets().iter().fold(text.to_owned(), |text, (secret, mask)| text.replace(secret, mask))
+        masked(text, &self.secrets())
     }
 
     /// The bytes with the same overwritten, lengths kept.
@@ -211,6 +194,50 @@ impl Target {
     pub fn dialer(&self, timeout: Duration, tls: Option<Tls>) -> TcpDial {
         TcpDial { host: self.host.clone(), port: self.port, timeout, tls }
     }
+}
+
+/// Stands for what is not shown.
+const MASK: &str = "***";
+
+/// A stream's name, by pattern or not, with its query as a URL with them is displayed: masked but for the fields' names.
+pub fn masked_name(name: &str) -> String {
+    match name.split_once('?') {
+        Some((_, query)) => format!("{MASK}?{}", masked_query(query)),
+        None => MASK.to_owned(),
+    }
+}
+
+/// The text with this stream's name and its query's values masked.
+pub fn mask_name(text: &str, name: &str) -> String {
+    let (stem, query) = name.split_once('?').map_or((name, None), |(stem, query)| (stem, Some(query)));
+    masked(text, &secrets_of(stem, "", query))
+}
+
+fn masked_query(query: &str) -> String {
+    let fields = query.split('&').map(|field| match field.split_once('=') {
+        Some((name, _)) => format!("{name}={MASK}"),
+        None => MASK.to_owned(),
+    });
+    fields.collect::<Vec<_>>().join("&")
+}
+
+/// Each secret of a name, which ends so where it is used, and of its query, with what masks it.
+fn secrets_of(name: &str, ending: &str, query: Option<&str>) -> Vec<(String, String)> {
+    // Where a number is put into a pattern, what stands before it is the secret.
+    let fixed = |text: &str| text.split_once('{').map_or(text, |(before, _)| before).to_owned();
+    let stem = Some(fixed(name)).filter(|stem| !stem.is_empty());
+    let stem = stem.map(|stem| (stem + ending, format!("{MASK}{ending}")));
+    let fields = query.into_iter().flat_map(|query| query.split('&')).filter(|field| !field.is_empty());
+    let fields = fields.filter_map(|field| match (fixed(field), field.split_once('=')) {
+        (secret, Some((name, _))) => Some((secret, format!("{name}={MASK}"))),
+        (secret, None) if secret.is_empty() => None,
+        (secret, None) => Some((secret, MASK.to_owned())),
+    });
+    stem.into_iter().chain(fields).collect()
+}
+
+fn masked(text: &str, secrets: &[(String, String)]) -> String {
+    secrets.iter().fold(text.to_owned(), |text, (secret, mask)| text.replace(secret, mask))
 }
 
 /// Opens TCP connections, and TLS over them where asked for.
@@ -286,6 +313,23 @@ mod tests {
         let mut bytes = *b"x key-07?token=abc&flag";
         t.mask_bytes(&mut bytes);
         assert_eq!(&bytes, b"x ****07?*********&****");
+    }
+
+    #[test]
+    fn a_name_by_itself_is_masked_as_in_a_url() {
+        for (name, shown) in
+            [("key", "***"), ("key{i:02}?token=abc&flag", "***?token=***&***"), ("a/key?t=", "***?t=***")]
+        {
+            assert_eq!(masked_name(name), shown);
+            assert!(parse(&format!("rtmp://host/live/{name}")).display(false).ends_with(shown), "{name}");
+        }
+        for (name, text, masked) in [
+            ("key", "no such stream: key", "no such stream: ***"),
+            ("key{i:02}?token=abc", "play(\"key07?token=abc\")", "play(\"***07?token=***\")"),
+            ("{i}", "no such stream: 7", "no such stream: 7"),
+        ] {
+            assert_eq!(mask_name(text, name), masked, "{name}");
+        }
     }
 
     #[test]

@@ -401,8 +401,8 @@ pub struct Watched {
 pub struct Slo {
     /// As it was given.
     pub expr: String,
-    /// Whether it was kept, and by the target: in a run that we were the limit of only with `--allow-limited`.
-    pub held: bool,
+    /// Whether it was kept, and by the target: in a run that we were the limit of only with `--allow-limited`; null where it is unmeasurable.
+    pub held: Option<bool>,
     /// What was measured; absent where there was nothing to measure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<f64>,
@@ -419,6 +419,6 @@ pub struct Slo {
 impl Slo {
     /// Whether the run is to be blamed for it.
     pub fn missed(&self) -> bool {
-        !self.held && !self.unmeasurable && !self.limited
+        self.held == Some(false) && !self.limited
     }
 }

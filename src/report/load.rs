@@ -286,14 +286,14 @@ fn promise(out: &mut String, slo: &Slo, late: u64) {
         let _ = write!(value, " ({late} of them unfinished, for 2 s or longer)");
     }
     let _ = match slo {
-        Slo { unmeasurable: true, .. } => {
+        Slo { held: None, .. } => {
             writeln!(out, "no data   {}: nothing in this run could be measured for it", slo.expr)
         }
         Slo { limited: true, .. } => {
             writeln!(out, "no answer {}: {value}, but we were the limit (see generator-limited)", slo.expr)
         }
-        Slo { held: true, .. } => writeln!(out, "held      {}: {value}", slo.expr),
-        Slo { held: false, .. } => writeln!(out, "MISSED    {}: {value}", slo.expr),
+        Slo { held: Some(true), .. } => writeln!(out, "held      {}: {value}", slo.expr),
+        Slo { .. } => writeln!(out, "MISSED    {}: {value}", slo.expr),
     };
 }
 
@@ -560,16 +560,16 @@ mod tests {
 
     #[test]
     fn a_promise_is_kept_or_missed_or_there_is_no_answer() {
-        let text = |held, unmeasurable, limited| {
-            let (expr, unit) = ("frame.p99 < 1s".into(), "us".into());
+        let text = |held: Option<bool>, limited| {
+            let (expr, unit, unmeasurable) = ("frame.p99 < 1s".into(), "us".into(), held.is_none());
             let mut out = String::new();
             promise(&mut out, &Slo { expr, held, value: Some(1500.0), unit, unmeasurable, limited }, 2);
             out
         };
-        assert_eq!(text(true, false, false), "held      frame.p99 < 1s: 1.50 ms\n");
-        assert_eq!(text(false, false, false), "MISSED    frame.p99 < 1s: 1.50 ms\n");
-        assert!(text(false, true, false).starts_with("no data   frame.p99 < 1s: nothing"));
-        assert!(text(false, false, true).starts_with("no answer frame.p99 < 1s: 1.50 ms, but we were"));
+        assert_eq!(text(Some(true), false), "held      frame.p99 < 1s: 1.50 ms\n");
+        assert_eq!(text(Some(false), false), "MISSED    frame.p99 < 1s: 1.50 ms\n");
+        assert!(text(None, false).starts_with("no data   frame.p99 < 1s: nothing"));
+        assert!(text(Some(false), true).starts_with("no answer frame.p99 < 1s: 1.50 ms, but we were"));
     }
 
     #[test]

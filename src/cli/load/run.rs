@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use super::crowd::names_of;
 use super::preflight::{self, Machine, Needs};
 use super::{LoadArgs, MAX_SESSIONS};
-use crate::capture::secrets::{self, Place};
 use crate::cli::embedded;
 use crate::cli::envelope::{self, Envelope};
 use crate::cli::output::{Format, Output};
@@ -23,7 +22,7 @@ use crate::load::plan::Plan;
 use crate::load::slo::{self, Slo};
 use crate::load::{self, Beside, Error, Found, Stats};
 use crate::net::spawn::Spawned;
-use crate::net::target::Target;
+use crate::net::target::{self, Target};
 use crate::net::tls::Tls;
 use crate::record::load::{Find, FindStep, Interval, Load};
 use crate::record::{self, Outcome};
@@ -72,7 +71,11 @@ pub async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]
     };
     let Runs { spawned, stopped, progress, exposed, .. } = runs;
     drop((progress, exposed));
-    let mask = |text: &str| if args.show_secrets { text.to_owned() } else { target.mask(text) };
+    let mask = |text: &str| match &args.play {
+        _ if args.show_secrets => text.to_owned(),
+        Some(name) => target::mask_name(&target.mask(text), name),
+        None => target.mask(text),
+    };
     let spawned = spawn::end(spawned, mask).await;
     let (mut load, log) = match ran {
         Ok(ran) => ran,
@@ -83,7 +86,7 @@ pub async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]
         Err(e @ Error::Internal(_)) => return Err(Failure::internal(e.to_string())),
     };
     if let Some(name) = load.plan.play.as_mut().filter(|_| !args.show_secrets) {
-        *name = secrets::shown(name, Place::Name);
+        *name = target::masked_name(name);
     }
     for failed in load.sessions.failed_by_phase.values_mut() {
         failed.sample = mask(&failed.sample);
@@ -275,7 +278,7 @@ fn step(sessions: u32, load: &Load) -> FindStep {
         load.slo.iter().filter(|slo| slo.missed()).map(|slo| slo.expr.clone()).collect();
     FindStep {
         sessions,
-        held: load.slo.iter().all(|slo| slo.held || slo.unmeasurable),
+        held: load.slo.iter().all(|slo| slo.held != Some(false)),
         value: load.slo.first().and_then(|slo| slo.value),
         limited: load.generator.limited,
         missed,
