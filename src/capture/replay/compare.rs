@@ -242,18 +242,18 @@ mod tests {
         for (came, want) in [
             ("ab1c2def3", ""),
             ("1ab23cdef", ""),
-            ("b1c2df3", "video missing 2 frame 1 (3 bytes, 0 ms)"),
+            ("b1c2df3", "video missing 2 frame 1 (6 bytes, 0 ms)"),
             (
                 "aabb11cc2def3",
-                "audio doubled 1 frame 1 (3 bytes, 20 ms); video doubled 3 frame 1 (3 bytes, 0 ms)",
+                "audio doubled 1 frame 1 (3 bytes, 20 ms); video doubled 3 frame 1 (6 bytes, 0 ms)",
             ),
-            ("ba1c2fde3", "video late 3 frame 1 (3 bytes, 0 ms)"),
+            ("ba1c2fde3", "video late 3 frame 1 (6 bytes, 0 ms)"),
             (
-                "aX1cY2def3",
-                "video changed 1 frame 2 (3 bytes, 10 ms): changed at byte 2: 0x62 was sent, 0x58 came (3 bytes sent, 3 came); video strange 1 of 3 bytes",
+                "ax1cy2def3",
+                "video changed 1 frame 2 (6 bytes, 10 ms): changed at byte 5: 0x62 was sent, 0x78 came (6 bytes sent, 6 came); video strange 1 of 6 bytes",
             ),
-            ("ab1c2def3ZaZ", "video doubled 1 frame 1 (3 bytes, 0 ms); video strange 2 of 3 bytes"),
-            ("", "audio missing 3 frame 1 (3 bytes, 20 ms); video missing 6 frame 1 (3 bytes, 0 ms)"),
+            ("ab1c2def3zaz", "video doubled 1 frame 1 (6 bytes, 0 ms); video strange 2 of 6 bytes"),
+            ("", "audio missing 3 frame 1 (3 bytes, 20 ms); video missing 6 frame 1 (6 bytes, 0 ms)"),
         ] {
             let told = differences(&frames(sent), &frames(came), 0).0;
             let told: Vec<_> =
