@@ -404,6 +404,11 @@ fn mistakes_are_told_before_anything_is_sent() {
         (&["--duration", "5s", "--stage", "1s:1"], "cannot be used with '--stage"),
         (&["--find", "frame.p99 < 1s", "--stage", "1s:1"], "cannot be used with '--stage"),
         (&["--find", "frame.p99"], "column 10 of 'frame.p99': expected <"),
+        (&["--find", "frame.p99 < 1s", "--players", "0"], "measured for it: there are no players"),
+        (
+            &["--find", "tls.p99 < 1s"],
+            "--find 'tls.p99 < 1s': nothing could be measured for it: the target is",
+        ),
         (&["--bitrate", "20k"], "--bitrate: 20000 bit/s are too little for 30 frames"),
         (&["--stage", "10s"], "TIME:PLAYERS"),
         (&["-o", "junit"], "this verb has no format 'junit'; expected text, json, csv or hlog"),

@@ -220,6 +220,18 @@ fn plan(args: &LoadArgs, shape: Shape) -> Result<Plan, Failure> {
         (0, 0, _) => Err(Failure::usage("no publishers and no players: nothing to do")),
         (1.., _, Some(_)) => Err(Failure::usage("--play plays what others publish: it needs --publishers 0")),
         (0, _, None) => Err(Failure::usage("without publishers --play must say what is played")),
-        _ => Ok(plan),
+        _ => searchable(args, plan),
+    }
+}
+
+/// The plan, unless what is searched for could not be measured in it.
+fn searchable(args: &LoadArgs, plan: Plan) -> Result<Plan, Failure> {
+    let secure = args.target.as_ref().is_some_and(Target::is_secure);
+    match args.find.as_ref().and_then(|slo| Some((slo, slo.lacks(&plan, secure)?))) {
+        Some((slo, why)) => {
+            let text = slo.text();
+            Err(Failure::usage(format!("--find '{text}': nothing could be measured for it: {why}")))
+        }
+        None => Ok(plan),
     }
 }

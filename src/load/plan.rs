@@ -130,11 +130,6 @@ impl Plan {
         (f64::from(number + 1) * share).floor() > (f64::from(number) * share).floor()
     }
 
-    /// Whether it has a player whose frames are held against what was planned: of a stream of ours, and not a slow one.
-    pub fn measures_frames(&self) -> bool {
-        self.play.is_none() && (0..self.players()).any(|number| !self.is_slow(number))
-    }
-
     /// From key frame to key frame.
     fn gop(&self) -> Duration {
         Duration::from_secs(1) * self.shape.gop / self.shape.fps.max(1)

@@ -172,6 +172,23 @@ impl Slo {
         &self.text
     }
 
+    /// Why nothing can be measured for it in any run of this plan, `secure` if that is by TLS; `None` where something may be.
+    pub fn lacks(&self, plan: &Plan, secure: bool) -> Option<&'static str> {
+        let metric = match self.what {
+            What::Latency(metric, ..) => metric,
+            What::Count(Count::Failed, _) | What::Share(Count::Failed, _) => return None,
+            What::Count(..) | What::Share(..) => return no_frames(plan),
+        };
+        match metric {
+            Metric::Tls => (!secure).then_some("the target is not reached by TLS"),
+            Metric::PublishStart => (plan.publishers == 0).then_some("there are no publishers"),
+            Metric::PlayStart => (plan.players() == 0).then_some(NO_PLAYERS),
+            Metric::FirstFrame | Metric::FirstKeyframe | Metric::Gap => no_receipt(plan),
+            Metric::Frame | Metric::FrameRaw | Metric::KeyAge | Metric::Skew => no_frames(plan),
+            Metric::Tcp | Metric::Handshake | Metric::Connect | Metric::CreateStream | Metric::Lag => None,
+        }
+    }
+
     /// Whether what was measured in a run of this plan kept it. Where there is no data it is not kept; that counts as missed unless nobody asked for it and the plan
     /// has nothing that it could be measured of.
     pub fn judge(&self, plan: &Plan, stats: &Stats) -> load::Slo {
@@ -185,11 +202,29 @@ impl Slo {
             Relation::AtMost => value <= limit,
             Relation::Equal => value == limit,
         });
-        let of_frames = !matches!(self.what, What::Count(Count::Failed, _));
-        let unmeasurable = value.is_none() && !self.asked && of_frames && !plan.measures_frames();
+        // None of the three defaults is about TLS.
+        let unmeasurable = value.is_none() && !self.asked && self.lacks(plan, true).is_some();
         let held = (!unmeasurable).then_some(held);
         load::Slo { expr: self.text.clone(), held, value, unit: unit.into(), unmeasurable, limited: false }
     }
+}
+
+const NO_PLAYERS: &str = "there are no players";
+
+/// Why in no run of this plan it is looked at what players get, if it is in none.
+fn no_receipt(plan: &Plan) -> Option<&'static str> {
+    match plan.players() {
+        0 => Some(NO_PLAYERS),
+        players => (0..players)
+            .all(|number| plan.is_slow(number))
+            .then_some("all players are slow ones, which are counted apart"),
+    }
+}
+
+/// Why in no run of this plan frames are held against what was planned, if they are in none.
+fn no_frames(plan: &Plan) -> Option<&'static str> {
+    let foreign = plan.play.as_ref().map(|_| "what others publish is measured against nothing");
+    no_receipt(plan).or(foreign)
 }
 
 fn latency(stats: &Stats, metric: Metric, stat: Stat) -> Option<f64> {
@@ -281,5 +316,32 @@ mod tests {
         }
         (stats.counts.attempted, stats.counts.received, stats.counts.expected) = (0, 101, 1);
         assert_eq!(verdicts(&[], &ours, &stats), [missed, kept, kept]);
+    }
+
+    #[test]
+    fn what_no_run_can_measure_is_known_before() {
+        let stages = vec![Stage { time: Duration::from_secs(1), players: 2 }];
+        let ours = Plan { publishers: 1, stages: stages.clone(), ..Plan::default() };
+        let foreign = Plan { play: Some("theirs".into()), stages, ..Plan::default() };
+        let publishing = Plan { publishers: 1, ..Plan::default() };
+        let slow = Plan { slow: Some(Slow { per_cent: 100.0, rate_bps: 1000 }), ..ours.clone() };
+        let known = |text: &str, secure| {
+            let slo: Slo = text.parse().unwrap_or_else(|e| panic!("{e}"));
+            [&ours, &foreign, &publishing, &slow].map(|plan| slo.lacks(plan, secure).is_none())
+        };
+        for (text, measurable) in [
+            ("frame.p99 < 1s", [true, false, false, false]),
+            ("key_age.p99 < 1s", [true, false, false, false]),
+            ("lost < 1%", [true, false, false, false]),
+            ("gap.p99 < 1s", [true, true, false, false]),
+            ("play_start.p99 < 1s", [true, true, false, true]),
+            ("publish_start.p99 < 1s", [true, false, true, true]),
+            ("failed < 1%", [true; 4]),
+            ("connect.p99 < 1s", [true; 4]),
+            ("tls.p99 < 1s", [false; 4]),
+        ] {
+            assert_eq!(known(text, false), measurable, "{text}");
+        }
+        assert_eq!(known("tls.p99 < 1s", true), [true; 4]);
     }
 }

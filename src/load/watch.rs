@@ -25,6 +25,8 @@ pub struct Watch {
     pid: Option<u32>,
     first: Sample,
     last: Sample,
+    /// When the watched process was there last.
+    seen: Sample,
     rss_bytes: Option<u64>,
 }
 
@@ -37,13 +39,16 @@ impl Watch {
     /// Begins now.
     pub fn new(pid: Option<u32>) -> Watch {
         let first = sample(pid);
-        Watch { pid, first, last: first, rss_bytes: None }
+        Watch { pid, first, last: first, seen: first, rss_bytes: None }
     }
 
     /// Puts what was taken since the last call, and the memory that is held now, into a row.
     pub fn second(&mut self, row: &mut load::Interval) {
         let now = sample(self.pid);
         let last = std::mem::replace(&mut self.last, now);
+        if now.watched.is_some() {
+            self.seen = now;
+        }
         (row.cpu_pct, row.machine_pct) = between(&last, &now);
         row.rss_bytes = rss(std::process::id());
         row.watched_cpu_pct = watched_between(&last, &now);
@@ -56,10 +61,10 @@ impl Watch {
         between(&self.first, &self.last)
     }
 
-    /// What the watched process took; its processor time is absent when it went away.
+    /// What the watched process took while it was there.
     pub fn watched(&self) -> Option<load::Watched> {
         let pid = self.pid?;
-        let cpu_pct = watched_between(&self.first, &self.last);
+        let cpu_pct = watched_between(&self.first, &self.seen);
         Some(load::Watched { pid, cpu_pct, rss_bytes: self.rss_bytes })
     }
 }
@@ -139,4 +144,29 @@ fn rss(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_a_process_took_is_known_when_it_has_gone() {
+        let mut process = Command::new("sleep").arg("60").spawn().expect("it starts");
+        let mut watch = Watch::new(Some(process.id()));
+        let mut second = || {
+            sleep(Duration::from_nanos(MEANINGFUL_NS as u64));
+            let mut row = load::Interval::default();
+            watch.second(&mut row);
+            row.watched_cpu_pct
+        };
+        assert!(second().is_some());
+        process.kill().and_then(|()| process.wait()).expect("it ends");
+        assert_eq!(second(), None);
+        assert!(watch.watched().is_some_and(|watched| watched.cpu_pct.is_some()));
+    }
 }

@@ -58,7 +58,7 @@ pub struct Find {
     /// The most that kept it; absent where none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<u32>,
-    /// Why no more did: `target`; `generator`: we could not make more, so that the target may carry them; `asked`: no more were allowed; absent
+    /// Why no more did: `target`; `generator`: we could not make more or were the limit with more, whatever was missed then: nothing is said of the target; `asked`: no more were allowed; absent
     /// where the search did not come to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<String>,
@@ -388,7 +388,7 @@ pub struct Generator {
 pub struct Watched {
     /// Its id.
     pub pid: u32,
-    /// Over the run, of one core.
+    /// Over the run, or until it was last seen, of one core.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_pct: Option<f64>,
     /// The most that was seen.

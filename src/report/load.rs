@@ -323,14 +323,24 @@ fn search(out: &mut String, find: &Find) {
     let one = find.of.trim_end_matches('s');
     let most = find.most.map_or(format!("none of the {}", find.of), |most| count(most.into(), one));
     let why = match find.bound.as_deref() {
-        Some("target") if find.most.is_none() => "the target does not keep it",
-        Some("generator") if find.most.is_none() => "we were the limit, not the target",
-        Some("target") => "with more the target does not keep it",
-        Some("generator") => "at least: with more we were the limit, not the target",
-        Some(_) => "no more were allowed",
-        None => "the search was not finished",
+        Some("target") if find.most.is_none() => "the target does not keep it".to_owned(),
+        Some("generator") if find.most.is_none() => our_limit(find),
+        Some("target") => "with more the target does not keep it".to_owned(),
+        Some("generator") => format!("at least: with more {}", our_limit(find)),
+        Some(_) => "no more were allowed".to_owned(),
+        None => "the search was not finished".to_owned(),
     };
     let _ = writeln!(out, "most      {most} ({why})");
+}
+
+/// What is known of the fewest sessions beyond the most, where we were the limit: nothing of the target, whatever was missed.
+fn our_limit(find: &Find) -> String {
+    let beyond = find.steps.iter().rev().filter(|step| !step.held && Some(step.sessions) > find.most);
+    let missed = beyond.min_by_key(|step| step.sessions).map_or(&[][..], |step| &step.missed);
+    match missed {
+        [] => "we were the limit; what the target bears is not known".to_owned(),
+        missed => format!("{} was missed, but we were a limit too: by whom is not known", missed.join(", ")),
+    }
 }
 
 /// One second in a line, while the run goes on: rates and latencies of the second, losses and failures until then.
@@ -504,10 +514,15 @@ mod tests {
             "       12 held, but we were the limit (1.50 ms)",
             "       10 missed lost = 0, but we were the limit (1.50 ms)",
             "        9 no answer: we were the limit (1.50 ms)",
-            "most      8 players (at least: with more we were the limit, not the target)",
+            "most      8 players (at least: with more we were the limit; what the target bears is not known)",
         ] {
             assert!(said.lines().any(|l| l == line), "{said}");
         }
+        let none = text(None, Some("generator"));
+        assert!(none.ends_with("(we were the limit; what the target bears is not known)\n"), "{none}");
+        let missed = text(Some(9), Some("generator"));
+        let why = "at least: with more lost = 0 was missed, but we were a limit too: by whom is not known";
+        assert!(missed.ends_with(&format!("9 players ({why})\n")), "{missed}");
         assert!(text(None, Some("target")).ends_with("none of the players (the target does not keep it)\n"));
         assert!(text(Some(8), None).contains("8 players (the search was not finished)"));
     }
@@ -548,7 +563,11 @@ mod tests {
             load.sessions.unfinished_by_phase.insert(phase.into(), of);
         }
         sessions(&mut text, &load);
-        promise(&mut text, &Slo { expr: "failed = 0".into(), value: Some(8.0), ..Slo::default() }, 7);
+        promise(
+            &mut text,
+            &Slo { held: Some(false), expr: "failed = 0".into(), value: Some(8.0), ..Slo::default() },
+            7,
+        );
         for line in [
             "          1 unfinished: in connect when the run was over, 0.04 s at most",
             "          9 unfinished: in handshake when the run was over, 6.21 s at most, 7 of them for 2 s or longer",
