@@ -76,7 +76,7 @@ pub struct FindStep {
     pub value: Option<f64>,
     /// We were the limit: it says nothing of the target, and is not held unless with `--allow-limited`.
     pub limited: bool,
-    /// Which promises were not kept, as far as that can be said.
+    /// Which promises were not kept by what was measured; where we were the limit, nobody knows by whom.
     pub missed: Vec<String>,
 }
 

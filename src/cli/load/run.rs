@@ -219,7 +219,8 @@ impl<F: Future<Output = ()>> Runs<'_, F> {
                 break;
             }
             let found = self.once(plan.clone()).await?;
-            let slo = slo::judge(&promises, &plan, &found, args.allow_limited);
+            let [slo, measured] =
+                [args.allow_limited, true].map(|allow| slo::judge(&promises, &plan, &found, allow));
             let (load, log) = (Load { slo, ..found.load }, found.log);
             if self.stopped {
                 best.get_or_insert((load, log));
@@ -227,14 +228,14 @@ impl<F: Future<Output = ()>> Runs<'_, F> {
             }
             find.unit = load.slo.first().map_or_else(String::new, |slo| slo.unit.clone());
             let over = load.sessions.started == 0 || self.died;
-            let mut step = step(sessions, &load);
+            let mut step = step(sessions, &load, &measured);
             if self.died {
                 (step.held, step.limited) = (false, false);
                 step.missed.push("the target stays up".into());
             }
             let (answer, what) = match (step.held, step.limited) {
                 (true, _) => (Answer::Held, "held"),
-                (false, true) if step.missed.is_empty() => (Answer::Limited, "no answer: we were the limit"),
+                (false, true) if !args.allow_limited => (Answer::Limited, "no answer: we were the limit"),
                 (false, true) => (Answer::Missed(Bound::Generator), "not held, but we were the limit"),
                 (false, false) => (Answer::Missed(Bound::Target), "not held"),
             };
@@ -273,15 +274,14 @@ fn with(plan: &Plan, sessions: u32) -> Plan {
     plan
 }
 
-fn step(sessions: u32, load: &Load) -> FindStep {
-    let missed: Vec<String> =
-        load.slo.iter().filter(|slo| slo.missed()).map(|slo| slo.expr.clone()).collect();
+/// A run's answer, and what it missed by what was measured, whether or not we were the limit.
+fn step(sessions: u32, load: &Load, measured: &[record::load::Slo]) -> FindStep {
     FindStep {
         sessions,
         held: load.slo.iter().all(|slo| slo.held != Some(false)),
         value: load.slo.first().and_then(|slo| slo.value),
         limited: load.generator.limited,
-        missed,
+        missed: measured.iter().filter(|slo| slo.missed()).map(|slo| slo.expr.clone()).collect(),
     }
 }
 
@@ -320,5 +320,29 @@ fn verdict(load: &Load, stopped: bool, died: bool, allow_limited: bool) -> (Outc
         _ if missed => (Outcome::Found, Exit::Found),
         _ if limited => (Outcome::Limited, Exit::Clean),
         _ => (Outcome::Clean, Exit::Clean),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::load::{Generator, Slo};
+
+    #[test]
+    fn what_was_missed_is_named_where_we_were_the_limit_too() {
+        let slo = |expr: &str, held, limited| Slo {
+            expr: expr.into(),
+            held: Some(held),
+            limited,
+            ..Slo::default()
+        };
+        let load = Load {
+            slo: vec![slo("frame.p99 < 1s", false, true), slo("lost = 0", false, true)],
+            generator: Generator { limited: true, ..Generator::default() },
+            ..Load::default()
+        };
+        let measured = [slo("frame.p99 < 1s", true, false), slo("lost = 0", false, false)];
+        let step = step(8, &load, &measured);
+        assert_eq!((step.held, step.limited, step.missed), (false, true, vec!["lost = 0".to_owned()]));
     }
 }
