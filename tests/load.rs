@@ -449,6 +449,9 @@ fn a_wrong_value_of_the_environment_is_told_with_its_name() {
     }
     let said = err(&with(&["--players", "x"]));
     assert!(said.contains("'x' for '--players <N>'") && !said.contains("environment"), "{said}");
+    // Nor what is wrong without a value.
+    let said = err(&run(&["--stage", "1s:2", "--players", "3"]));
+    assert!(said.contains("cannot be used with") && !said.contains("environment"), "{said}");
 }
 
 #[test]

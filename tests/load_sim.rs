@@ -338,6 +338,29 @@ fn the_end_of_the_run_cuts_off_who_is_on_the_way() {
     assert_eq!(judged(&found, "failed < 41%"), (true, 40.0));
 }
 
+#[test]
+fn who_waits_long_in_all_has_waited_long() {
+    let mut options = Options::default();
+    options.add("no-connect-result".parse().expect("a fault"));
+    let dial = || Late(Peer::new(options));
+    let (found, _) = against(plan(2, &[(0, 0), (3, 0)]), dial, std::future::pending());
+    let unfinished = found.load.sessions.unfinished_by_phase["connect"];
+    assert_eq!((unfinished.count, unfinished.late), (2, 2), "{unfinished:?}");
+    assert_eq!(judged(&found, "failed = 0"), (false, 2.0));
+}
+
+/// Connections take half of three seconds to open.
+struct Late(Peer);
+
+impl Dial for Late {
+    fn dial(&self) -> Dialing<'_> {
+        Box::pin(async {
+            tokio::time::sleep(SECOND * 3 / 2).await;
+            self.0.dial().await
+        })
+    }
+}
+
 /// Every other connection behind the first never opens.
 struct Deaf(Peer, Mutex<usize>);
 

@@ -143,11 +143,9 @@ fn with_origin(mut error: clap::Error) -> clap::Error {
     };
     let argument = text(ContextKind::InvalidArg).and_then(|argument| argument.strip_prefix("--"));
     let name = argument.and_then(|argument| argument.split([' ', '=']).next()).map(variable);
-    let Some(name) =
-        name.filter(|name| std::env::var(name).ok().as_deref() == text(ContextKind::InvalidValue))
-    else {
-        return error;
-    };
+    let told =
+        |name: &String| std::env::var(name).ok().filter(|said| text(ContextKind::InvalidValue) == Some(said));
+    let Some(name) = name.filter(|name| told(name).is_some()) else { return error };
     let tip = format!("{name} of the environment says so").into();
     error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
     error

@@ -178,7 +178,7 @@ impl Stats {
         failed.count += 1;
     }
 
-    /// The end of the run cut off a session that had waited for so many nanoseconds in a phase.
+    /// The end of the run cut off, in this phase, a session that had waited for so many nanoseconds since it began, or since its play was confirmed.
     pub fn cut_off(&mut self, phase: Phase, waited_ns: u64) {
         let late = u64::from(waited_ns >= PATIENCE_NS);
         let one = load::Unfinished { count: 1, late, longest_ms: waited_ns / 1_000_000 };

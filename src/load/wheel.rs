@@ -160,6 +160,8 @@ impl Timer {
                 self.set = u64::MAX;
                 Poll::Ready(())
             }
+            // Nobody wants anything: whoever will is in a hurry then.
+            By::Runtime(_) if at == u64::MAX => Poll::Pending,
             By::Runtime(sleep) => {
                 if changed {
                     sleep.as_mut().reset(clock.instant(at));

@@ -79,8 +79,8 @@ async fn open(shard: &Rc<Shard>, job: Job) -> Option<Rc<RefCell<Worker>>> {
     let (publisher, name) = stream_of(run, job.role).await?;
     shard.stats.borrow_mut().counts.attempted += 1;
     match connect(shard, job).await {
-        Ok(Some((link, since))) => {
-            let worker = Worker::new(shard, job, publisher, name, link, since);
+        Ok(Some(opened)) => {
+            let worker = Worker::new(shard, job, publisher, name, opened);
             return Some(Rc::new(RefCell::new(worker)));
         }
         Ok(None) => {}
@@ -92,8 +92,15 @@ async fn open(shard: &Rc<Shard>, job: Job) -> Option<Rc<RefCell<Worker>>> {
     None
 }
 
-/// TCP and, where it is to be, TLS; and when that was done. `None`: the run was over before.
-async fn connect(shard: &Rc<Shard>, job: Job) -> Result<Option<(Link, u64)>, Failure> {
+/// A connection, when it was begun and since when it is open.
+struct Opened {
+    link: Link,
+    began: u64,
+    since: u64,
+}
+
+/// TCP and, where it is to be, TLS. `None`: the run was over before.
+async fn connect(shard: &Rc<Shard>, job: Job) -> Result<Option<Opened>, Failure> {
     let run = &shard.run;
     let passed = |metric, since| {
         let now = run.clock.now();
@@ -107,23 +114,23 @@ async fn connect(shard: &Rc<Shard>, job: Job) -> Result<Option<(Link, u64)>, Fai
         stamps: matches!(job.role, Role::Player(_)) && run.plan.tick.is_none() && !slow,
         room: slow.then_some(SLOW_ROOM),
     };
-    let Some(link) = in_time(shard, Phase::Tcp, began, pin!(run.way.open(wishes))).await? else {
+    let Some(link) = in_time(shard, Phase::Tcp, [began; 2], pin!(run.way.open(wishes))).await? else {
         return Ok(None);
     };
     let open = passed(Metric::Tcp, began);
     if !run.way.is_secure() {
-        return Ok(Some((link, open)));
+        return Ok(Some(Opened { link, began, since: open }));
     }
     // Apart: without TLS no room is to be had for it.
-    let link = in_time(shard, Phase::Tls, open, Box::pin(run.way.secure(link)).as_mut()).await?;
-    Ok(link.map(|link| (link, passed(Metric::Tls, open))))
+    let tls = in_time(shard, Phase::Tls, [began, open], Box::pin(run.way.secure(link)).as_mut()).await?;
+    Ok(tls.map(|link| Opened { link, began, since: passed(Metric::Tls, open) }))
 }
 
-/// What a phase that began at `since` came to; `None` when the run was over before, which is accounted for.
+/// What a phase that began at `since` came to, of a session that began at `began`; `None` when the run was over before, which is accounted for.
 async fn in_time(
     shard: &Shard,
     phase: Phase,
-    since: u64,
+    [began, since]: [u64; 2],
     mut opening: Pin<&mut impl Future<Output = io::Result<Link>>>,
 ) -> Result<Option<Link>, Failure> {
     let (run, end) = (&shard.run, since + PHASE_NS / 2);
@@ -133,7 +140,7 @@ async fn in_time(
             return Err((phase, format!("nothing within {:?}", Duration::from_nanos(end - since))));
         }
         if now >= run.silence() {
-            shard.stats.borrow_mut().cut_off(phase, now - since);
+            shard.stats.borrow_mut().cut_off(phase, now - began);
             return Ok(None);
         }
         // The run's end may come nearer.
@@ -218,7 +225,8 @@ struct Worker {
     link: Option<Link>,
     session: Session,
     phase: Phase,
-    /// When the phase began.
+    /// When it began, and when the phase did.
+    began: u64,
     since: u64,
     /// Bytes that the socket did not take yet.
     out: Vec<u8>,
@@ -256,8 +264,7 @@ impl Worker {
         job: Job,
         publisher: Option<u32>,
         name: String,
-        link: Link,
-        since: u64,
+        Opened { link, began, since }: Opened,
     ) -> Worker {
         let run = &*shard.run;
         let publishes = matches!(job.role, Role::Publisher(_));
@@ -279,6 +286,7 @@ impl Worker {
             link: Some(link),
             session: Session::client(config),
             phase: Phase::Handshake,
+            began,
             since,
             out: Vec::new(),
             written: 0,
@@ -720,7 +728,8 @@ impl Worker {
         // Of a stream that is not ours a frame may yet have come, or there may be none.
         let waits = self.phase == Phase::FirstFrame && self.publisher.is_none() && !slow;
         match result {
-            Ok(()) if !self.up || waits => stats.cut_off(self.phase, now - self.since),
+            Ok(()) if !self.up => stats.cut_off(self.phase, now - self.began),
+            Ok(()) if waits => stats.cut_off(self.phase, now - self.since),
             Ok(()) => stats.counts.ended += 1,
             Err((phase, why)) => stats.fail(phase, why),
         }

@@ -196,7 +196,7 @@ pub struct Sessions {
 pub struct Unfinished {
     /// How many.
     pub count: u64,
-    /// Of them, those that had waited for two seconds or longer: promises about `failed` count them; the others are in no percentage.
+    /// Of them, those that had waited for two seconds or longer since they began (in `first_frame`: since play was confirmed): promises about `failed` count them; the others are in no percentage.
     pub late: u64,
     /// How long one of them had waited at most.
     pub longest_ms: u64,

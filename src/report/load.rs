@@ -186,7 +186,9 @@ fn frames(out: &mut String, load: &Load, duration_ms: u64) {
             seen.sample
         );
     }
-    let rate = |bytes: u64| bits(bytes as f64 * 8000.0 / duration_ms.max(1) as f64);
+    // What is waited for behind the planned end is no time of sending.
+    let planned_ms = load.plan.stages.iter().map(|(ms, _)| ms).sum();
+    let rate = |bytes: u64| bits(bytes as f64 * 8000.0 / duration_ms.min(planned_ms).max(1) as f64);
     let _ = writeln!(
         out,
         "bytes     {} sent ({} on average), {} received ({})",
