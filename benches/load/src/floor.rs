@@ -10,7 +10,7 @@ use clap::Args;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use serde_json::json;
 
-use crate::wire::{self, Amf, COMMAND, HANDSHAKE, LOOP, Shape, Stream, Walker};
+use crate::wire::{self, Amf, COMMAND, HANDSHAKE, LOOP, Shape, Stream, VIDEO, Walker};
 
 #[derive(Debug, Args)]
 pub struct FloorArgs {
@@ -37,6 +37,8 @@ pub struct FloorArgs {
 /// The token of standard input.
 const STDIN: u64 = u64::MAX;
 const BUFFER: usize = 64 << 10;
+/// How far behind the beginning of a picture sweeps begin.
+const BEHIND_PICTURE: Duration = Duration::from_millis(5);
 
 struct Session {
     stream: TcpStream,
@@ -55,15 +57,17 @@ struct Floor {
     playing: usize,
     bytes: u64,
     messages: u64,
+    /// When the first session last got a picture.
+    picture: Instant,
 }
 
 /// Runs until standard input ends; a line there is answered with the counts.
 pub fn run(args: FloorArgs) -> io::Result<()> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(io::stdin().as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, STDIN))?;
-    let mut floor =
-        Floor { args, epoll, sessions: vec![], buffer: vec![0; BUFFER], playing: 0, bytes: 0, messages: 0 };
     let begin = Instant::now();
+    let (sessions, buffer) = (vec![], vec![0; BUFFER]);
+    let mut floor = Floor { args, epoll, sessions, buffer, playing: 0, bytes: 0, messages: 0, picture: begin };
     while floor.playing < floor.args.n {
         while floor.sessions.len() < floor.args.n.min(floor.playing + floor.args.window) {
             floor.connect()?;
@@ -137,6 +141,9 @@ impl Floor {
             session.walker.walk(bytes, |head, _, last| {
                 self.messages += u64::from(last);
                 session.answers += u32::from(last && head.type_id == COMMAND);
+                if i == 0 && last && head.type_id == VIDEO {
+                    self.picture = Instant::now();
+                }
             });
             for answer in answers + 1..=session.answers {
                 match answer {
@@ -152,11 +159,14 @@ impl Floor {
         }
     }
 
+    /// Sweeps come, as those of `load`, while the server is busy with a picture: what they cost depends on it.
     fn sweep(&mut self, tick: Duration) -> io::Result<()> {
+        let begun = self.picture;
+        while self.picture == begun && self.turn(1000)? {}
         for session in &self.sessions {
             self.epoll.delete(&session.stream)?;
         }
-        let mut next = Instant::now();
+        let mut next = self.picture + BEHIND_PICTURE;
         while self.turn(0)? {
             next += tick;
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
