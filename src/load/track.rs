@@ -144,23 +144,30 @@ impl Receiver {
             }
         };
         if let Some(seq) = seq {
-            self.arrived(run, stats, came, publisher, seq);
+            let planned = run.planned_ns(publisher, came.kind, seq);
+            self.arrived(run, stats, came, publisher, (seq, planned));
         }
     }
 
     fn stamped(&mut self, run: &Run, stats: &mut Stats, came: Came, publisher: u32, found: Found) {
         let stamp = found.stamp;
         stats.counts.corrupt += u64::from(!found.intact);
-        if self.arrived(run, stats, came, publisher, stamp.seq) {
+        if self.arrived(run, stats, came, publisher, (stamp.seq, stamp.planned_ns)) {
             let written = stamp.planned_ns + u64::from(stamp.late_us) * 1000;
             stats.record_ns(Metric::FrameRaw, written, came.at);
         }
     }
 
-    /// Accounts for a frame that came; whether it is one that is measured.
-    fn arrived(&mut self, run: &Run, stats: &mut Stats, came: Came, publisher: u32, seq: u32) -> bool {
+    /// Accounts for a frame that came, and that was planned for this instant; whether it is one that is measured.
+    fn arrived(
+        &mut self,
+        run: &Run,
+        stats: &mut Stats,
+        came: Came,
+        publisher: u32,
+        (seq, planned): (u32, u64),
+    ) -> bool {
         let kind = came.kind;
-        let planned = run.planned_ns(publisher, kind, seq);
         if kind == Kind::Video && self.keyed && !self.aged {
             self.aged = true;
             if planned < self.asked_ns {

@@ -253,7 +253,11 @@ impl Track {
     fn offset_ns(&self, seq: u32) -> u64 {
         let Some((round, index)) = self.place(seq) else { return u64::MAX };
         match &self.pace {
-            Pace::Even(num, den) => (u128::from(seq) * u128::from(*num) / u128::from(*den)) as u64,
+            // Of the first frames, of some days that is, without the long way of dividing.
+            Pace::Even(num, den) => match u64::from(seq).checked_mul(*num) {
+                Some(product) => product / den,
+                None => (u128::from(seq) * u128::from(*num) / u128::from(*den)) as u64,
+            },
             // A target may name a frame that is centuries ahead.
             Pace::Listed(times, again) => {
                 (round as u64).saturating_mul(*again).saturating_add(times[index]).saturating_mul(NS_PER_MS)
