@@ -67,7 +67,8 @@ pub fn run(args: FloorArgs) -> io::Result<()> {
     epoll.add(io::stdin().as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, STDIN))?;
     let begin = Instant::now();
     let (sessions, buffer) = (vec![], vec![0; BUFFER]);
-    let mut floor = Floor { args, epoll, sessions, buffer, playing: 0, bytes: 0, messages: 0, picture: begin };
+    let mut floor =
+        Floor { args, epoll, sessions, buffer, playing: 0, bytes: 0, messages: 0, picture: begin };
     while floor.playing < floor.args.n {
         while floor.sessions.len() < floor.args.n.min(floor.playing + floor.args.window) {
             floor.connect()?;
