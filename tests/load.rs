@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use base64::Engine;
 use nix::sys::signal::{Signal, kill};
@@ -530,7 +529,7 @@ fn an_interrupted_run_reports_what_ran() {
     assert_eq!(record["load"]["sessions"]["unfinished_by_phase"]["handshake"]["count"], 1);
 }
 
-/// A run that stood still for a second, with this more.
+/// A run that stood still while another one of a second came and went, with this more.
 fn held_up(more: &[&str]) -> Output {
     let mut server = Server::with(&[], Stdio::piped());
     let mut lines = BufReader::new(server.0.stderr.take().expect("stderr is piped")).lines();
@@ -545,8 +544,10 @@ fn held_up(more: &[&str]) -> Output {
     assert!(lines.by_ref().any(plays));
     let pid = Pid::from_raw(child.id() as i32);
     kill(pid, Signal::SIGSTOP).expect("a signal");
-    std::thread::sleep(Duration::from_secs(1));
+    let other = ["load", &server.1, "--players", "1", "--ramp", "0s", "--hold", "1s", "--allow-limited"];
+    let other = Command::new(BINARY).args(other).output().expect("the program runs");
     kill(pid, Signal::SIGCONT).expect("a signal");
+    assert_eq!(status(&other), 0, "{}", err(&other));
     child.wait_with_output().expect("an end")
 }
 

@@ -48,6 +48,8 @@ struct Watched {
     peer: Peer,
     began: Instant,
     lives: Arc<Mutex<Vec<Life>>>,
+    /// So long behind the beginning it floods whoever reads.
+    floods: Option<Duration>,
 }
 
 struct Alive {
@@ -55,6 +57,21 @@ struct Alive {
     began: Instant,
     number: usize,
     lives: Arc<Mutex<Vec<Life>>>,
+    floods: Option<Duration>,
+    /// Bytes of the flood that were read.
+    flooded: usize,
+}
+
+impl Alive {
+    /// Interframes of a hundred bytes, each in one chunk, without end.
+    fn flood(&mut self, buf: &mut ReadBuf<'_>) {
+        let mut frame = [0; 112];
+        frame[..14].copy_from_slice(&[6, 0, 0, 0, 0, 0, 100, 9, 1, 0, 0, 0, 0x27, 1]);
+        let bytes: Vec<u8> =
+            frame.into_iter().cycle().skip(self.flooded % frame.len()).take(buf.remaining()).collect();
+        self.flooded += bytes.len();
+        buf.put_slice(&bytes);
+    }
 }
 
 impl Dial for Watched {
@@ -66,7 +83,7 @@ impl Dial for Watched {
             SAID.with_borrow_mut(|said| said.push(Vec::new()));
             let number = all.len() - 1;
             drop(all);
-            Ok(Box::new(Alive { io, began, number, lives }) as Box<dyn Io>)
+            Ok(Box::new(Alive { io, began, number, lives, floods: self.floods, flooded: 0 }) as Box<dyn Io>)
         })
     }
 }
@@ -89,6 +106,10 @@ impl AsyncRead for Alive {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.floods.is_some_and(|at| self.began.elapsed() >= at) {
+            self.flood(buf);
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
@@ -121,7 +142,8 @@ fn until(plan: Plan, faults: &[&str], stop: impl Future<Output = ()>) -> (Found,
     let mut options = Options::default();
     faults.iter().for_each(|fault| options.add(fault.parse().expect("a fault")));
     let lives = Arc::default();
-    let dial = || Watched { peer: Peer::new(options), began: Instant::now(), lives: Arc::clone(&lives) };
+    let (peer, lives_too) = (Peer::new(options), Arc::clone(&lives));
+    let dial = || Watched { peer, began: Instant::now(), lives: lives_too, floods: None };
     let (found, _) = against(plan, dial, stop);
     let lives = lives.lock().unwrap().clone();
     (found, lives)
@@ -602,60 +624,12 @@ impl AsyncWrite for Halved {
     }
 }
 
-/// The reference server, but half a second behind the beginning it floods whoever reads.
-struct Flooding(Peer, Instant);
-
-struct Flooded(Box<dyn Io>, Instant, usize);
-
-impl Dial for Flooding {
-    fn dial(&self) -> Dialing<'_> {
-        Box::pin(async { Ok(Box::new(Flooded(self.0.dial().await?, self.1, 0)) as Box<dyn Io>) })
-    }
-}
-
-impl Io for Flooded {
-    fn reset(&mut self) -> io::Result<()> {
-        self.0.reset()
-    }
-}
-
-impl AsyncRead for Flooded {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.1.elapsed() < SECOND / 2 {
-            return Pin::new(&mut self.0).poll_read(cx, buf);
-        }
-        // An interframe of a hundred bytes, all of it in one chunk.
-        let mut frame = [0; 112];
-        frame[..14].copy_from_slice(&[6, 0, 0, 0, 0, 0, 100, 9, 1, 0, 0, 0, 0x27, 1]);
-        let bytes: Vec<u8> = frame.into_iter().cycle().skip(self.2).take(buf.remaining()).collect();
-        self.2 = (self.2 + bytes.len()) % frame.len();
-        buf.put_slice(&bytes);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Flooded {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 #[test]
 fn a_target_that_never_stops_sending_ends_no_sweep_late() {
     let foreign = Plan { play: Some("theirs".into()), tick: Some(SECOND / 2), ..plan(0, &[(0, 2), (1, 2)]) };
-    let dial = || Flooding(Peer::new(Options::default()), Instant::now());
+    let peer = Peer::new(Options::default());
+    let floods = Some(SECOND / 2);
+    let dial = || Watched { peer, began: Instant::now(), lives: Arc::default(), floods };
     let (found, took) = against(foreign, dial, std::future::pending());
     assert!(found.load.sessions.ended == 2 && found.load.frames.foreign > 100_000, "{:?}", found.load.frames);
     assert!(took < SECOND * 11 / 10, "{took:?}");

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 
 use bstr::{BStr, ByteSlice};
 use serde::Serialize;
@@ -18,10 +17,17 @@ use crate::record::inspect::{self, Both, Spooled};
 use crate::record::spool::Spool;
 use crate::wire::amf0::Value;
 use crate::wire::chunk::{ChunkReader, Limits, MessageHeader, Quirks, ReadEvent};
-use crate::wire::handshake::{BLOCK_LEN, Block, Version};
+use crate::wire::handshake::{BLOCK_LEN, Block};
 use crate::wire::message::{Command, Message};
 use crate::wire::note::{Note, NoteKind};
 use crate::wire::time::Time;
+
+mod naming;
+mod raw;
+
+use naming::name;
+pub(super) use naming::naming;
+pub use raw::Raw;
 
 /// Entries of all lists together (sessions, other connections; while they last, their holes, commands, chunk sizes), at most.
 pub const MAX_LISTED: usize = 1_000_000;
@@ -659,120 +665,6 @@ fn remark(
         count: 1,
         text: text.into(),
         ..inspect::Note::default()
-    }
-}
-
-/// What a connection is that is no RTMP session.
-fn name(client: &Side, server: &Side, of: &Connection) -> String {
-    let head =
-        |side: &Side| side.head.iter().take(8).map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
-    if client.bytes + server.bytes == 0 {
-        return if of.rst { "no payload, refused or reset" } else { "no payload" }.into();
-    }
-    if client.head.is_empty() && !client.holes.is_empty() {
-        return "the first bytes are missing from the capture".into();
-    }
-    let first = client.head.first().copied();
-    match &client.head[..] {
-        [0x16 | 0x15, 3, ..] => return "TLS (RTMPS, if it is RTMP), encrypted, not decoded".into(),
-        h if begins(h, &RTMPT).is_some() => return "RTMPT, RTMP inside HTTP, not decoded".into(),
-        h if [h, &server.head].iter().any(|head| begins(head, &HTTP).is_some()) => return "HTTP".into(),
-        _ => {}
-    }
-    let version = first.map(Version::from);
-    match version {
-        Some(Version::Rtmpe(version)) if client.bytes >= HELLO_LEN => {
-            format!("RTMPE (C0 = {version}), encrypted, not decoded")
-        }
-        _ if !of.began[0] => {
-            "starts mid-stream: neither SYN nor a handshake was captured, not decoded".into()
-        }
-        Some(Version::Plain) => {
-            format!("begins with C0 = 3 and ends after {} bytes, before a handshake's length", client.bytes)
-        }
-        Some(_) => format!("not RTMP: the client begins with {}", head(client)),
-        None => format!("not RTMP: the server speaks first, with {}", head(server)),
-    }
-}
-
-/// What RTMP inside HTTP begins with.
-const RTMPT: [&[u8]; 5] = [b"POST /open/", b"POST /send/", b"POST /idle/", b"POST /close/", b"POST /fcs/"];
-/// What requests and answers of HTTP begin with.
-const HTTP: [&[u8]; 10] = [
-    b"GET ",
-    b"POST ",
-    b"HEAD ",
-    b"PUT ",
-    b"OPTIONS ",
-    b"CONNECT ",
-    b"DELETE ",
-    b"PATCH ",
-    b"PRI * HTTP/2",
-    b"HTTP/",
-];
-
-fn begins(head: &[u8], names: &[&[u8]]) -> Option<usize> {
-    names.iter().find(|name| head.starts_with(name)).map(|name| name.len())
-}
-
-/// How many of a direction's first bytes name what it is; 0 where they name nothing.
-pub(super) fn naming(head: &[u8]) -> usize {
-    match head {
-        // TLS: type, version and length of a record.
-        [0x14..=0x17, 3, ..] => 5,
-        _ => begins(head, &RTMPT).or(begins(head, &HTTP)).unwrap_or(0),
-    }
-}
-
-/// A raw dump while it is read.
-pub struct Raw {
-    state: State,
-    connection: Connection,
-    direction: Direction,
-}
-
-impl Raw {
-    /// `first`: the first bytes, by which a client's side is told from a server's.
-    pub fn new(first: &[u8]) -> Raw {
-        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let connection = Connection {
-            number: 0,
-            client: nowhere,
-            server: nowhere,
-            reuse: 0,
-            packets: 0,
-            first: Time::ZERO,
-            last: Time::ZERO,
-            began: [true; 2],
-            start: [None; 2],
-            fin: [false; 2],
-            rst: false,
-            conflicts: 0,
-            first_conflict: None,
-            implausible: 0,
-            disordered: false,
-        };
-        // Servers answer, and call what their clients named on...
-        let server = |name: String| ["_result", "_error"].contains(&&name[..]) || name.starts_with("on");
-        let direction =
-            if first_command(first).is_some_and(server) { Direction::S2c } else { Direction::C2s };
-        Raw { state: State::default(), connection, direction }
-    }
-}
-
-/// The name of the first command behind the handshake.
-fn first_command(bytes: &[u8]) -> Option<String> {
-    let mut rest = bytes.get(1 + 2 * BLOCK_LEN..)?;
-    let mut reader = ChunkReader::new(Limits::default(), Quirks::default(), 0);
-    loop {
-        let mut left = rest;
-        let Ok(Some(event)) = reader.read(&mut left) else { return None };
-        rest = &rest[rest.len() - left.len()..];
-        if let ReadEvent::Message(header, payload) = event
-            && let Ok(Message::Command(command)) = Message::decode(header.type_id, payload)
-        {
-            return Some(command.name.to_string());
-        }
     }
 }
 

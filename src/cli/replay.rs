@@ -26,7 +26,7 @@ pub struct ReplayArgs {
     capture: PathBuf,
     /// rtmp[s]://host[:port]/app[/name][?query]; without it the built-in reference server. Its app and name stand in place of the recorded ones.
     target: Option<Target>,
-    /// Only this session, by the key (or the number) that inspect shows.
+    /// Only one of the sessions, by the key (or the number) that inspect shows.
     #[arg(long, value_name = "KEY")]
     session: Option<String>,
     /// capture: as recorded; media: audio and video by their timestamps; asap; or a factor, as 2x. Without times in the capture it is media.

@@ -149,7 +149,6 @@ fn rss(pid: u32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::process::Command;
-    use std::thread::sleep;
     use std::time::Duration;
 
     use super::*;
@@ -159,7 +158,9 @@ mod tests {
         let mut process = Command::new("sleep").arg("60").spawn().expect("it starts");
         let mut watch = Watch::new(Some(process.id()));
         let mut second = || {
-            sleep(Duration::from_nanos(MEANINGFUL_NS as u64));
+            // As if it had looked so long ago.
+            watch.first.at -= Duration::from_nanos(MEANINGFUL_NS as u64);
+            watch.last.at -= Duration::from_nanos(MEANINGFUL_NS as u64);
             let mut row = load::Interval::default();
             watch.second(&mut row);
             row.watched_cpu_pct

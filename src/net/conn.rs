@@ -311,7 +311,7 @@ impl Conn {
         self.shared.lock().received
     }
 
-    /// A correct C1 for this session.
+    /// A correct C1.
     pub fn hello(&self) -> Block {
         self.shared.lock().session.hello()
     }

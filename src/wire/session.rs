@@ -374,7 +374,7 @@ impl Session {
         self.core.peer_hello.as_ref()
     }
 
-    /// A correct C1 (or S1) for this session, as configured.
+    /// A correct C1 (or S1), as configured.
     pub fn hello(&self) -> Block {
         self.core.hello()
     }

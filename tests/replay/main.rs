@@ -7,6 +7,7 @@ mod foreign;
 mod odd;
 mod recorded;
 mod simulated;
+mod verify;
 
 use std::path::{Path, PathBuf};
 

@@ -458,7 +458,7 @@ pub(super) fn event_out(client: &mut Client, event: UserControl) {
     }
 }
 
-/// Whether this session is not to connect.
+/// Whether the session that comes now is not to connect.
 pub(super) fn refuses(client: &Client) -> bool {
     client.faults().has(Fault::ConnectsRefused) && client.id.is_multiple_of(20)
 }
