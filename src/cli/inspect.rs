@@ -52,7 +52,7 @@ pub struct InspectArgs {
     scn: Option<PathBuf>,
     /// Write the packets again so that the capture can be shown to others: addresses, names, keys, tokens and media are replaced, comments left
     /// out and what is not understood becomes zeros (stderr says in how many packets); lengths, times and headers stay, and so do the bytes of
-    /// handshakes and the parameter sets of codecs (SPS, PPS, AudioSpecificConfig).
+    /// handshakes and the sequence headers of codecs, whole: parameter sets, and what an encoder put beside them.
     #[arg(long, value_name = "FILE", value_parser = output::file())]
     anonymise: Option<PathBuf>,
     /// Departures from the specification, holes and damage are found (exit 1).
