@@ -13,8 +13,10 @@ const BINARY: &str = env!("CARGO_BIN_EXE_rtmp-bench");
 /// The machine of a test may be as busy as it likes.
 const SHORT: &[&str] = &["--ramp", "200ms", "--allow-limited"];
 const HOLD: &[&str] = &["--hold", "1500ms"];
-/// Every so many messages the faulty relay does something wrong.
-const EVERY: u64 = 7;
+/// Every so many messages of audio and video a relay with one of these faults does something wrong, sequence headers included.
+const EVERY: u64 = 100;
+/// Enough of them, most of them video.
+const MANY: &[&str] = &["--fps", "200", "--bitrate", "3M", "--hold", "3s"];
 
 fn run(args: &[&str]) -> Output {
     Command::new(BINARY).arg("load").args(args).output().expect("the program runs")
@@ -76,9 +78,11 @@ fn faulty(fault: &str, more: &[&str]) -> (Value, i32) {
     load(&[&[server.1.as_str(), "--players", "1"], more].concat())
 }
 
-/// Whether `count` is every seventh of `of`, from wherever counting began.
-fn is_every_seventh(count: u64, of: u64) -> bool {
-    of > 2 * EVERY && count.abs_diff(of / EVERY) <= 1
+/// How often the fault struck a player to whom the relay sent all that was expected, and that many sequence headers.
+fn struck(load: &Value, headers: u64) -> u64 {
+    let relayed = headers + frames(load, "join_burst") + frames(load, "expected");
+    assert!(relayed > 4 * EVERY, "{load}");
+    relayed / EVERY
 }
 
 #[test]
@@ -140,9 +144,8 @@ fn seconds_are_written_as_csv_and_as_a_histogram_log() {
 
 #[test]
 fn what_a_relay_drops_is_lost() {
-    let (load, status) = faulty("relay-drops", &[]);
-    assert_eq!(status, 1);
-    assert!(is_every_seventh(frames(&load, "lost"), frames(&load, "expected")), "{load}");
+    let (load, status) = faulty("relay-drops=100", MANY);
+    assert_eq!((status, frames(&load, "lost")), (1, struck(&load, 2)), "{load}");
     // It shows while the run lasts.
     let rows = load["intervals"].as_array().expect("rows");
     assert!(rows.iter().any(|row| row["missing"].as_u64() > Some(3)), "{load}");
@@ -160,34 +163,33 @@ fn what_a_relay_drops_is_lost() {
     // A promise of one's own takes the default's place.
     let (load, status) = faulty("relay-drops", &["--slo", "lost < 20%"]);
     assert_eq!(status, 0, "{load}");
+    assert!(frames(&load, "lost").abs_diff(frames(&load, "expected") / 7) <= 1, "every seventh: {load}");
 }
 
 #[test]
 fn what_a_relay_doubles_is_duplicated() {
-    let (load, status) = faulty("relay-doubles", &["--slo", "duplicated = 0"]);
-    assert_eq!(status, 1);
-    assert!(is_every_seventh(frames(&load, "duplicated"), frames(&load, "expected")), "{load}");
+    let (load, status) = faulty("relay-doubles=100", &[MANY, &["--slo", "duplicated = 0"]].concat());
+    assert_eq!((status, frames(&load, "duplicated")), (1, struck(&load, 2)), "{load}");
     assert_eq!((frames(&load, "lost"), frames(&load, "corrupt"), frames(&load, "reordered")), (0, 0, 0));
     assert_eq!(load["latency"]["frame"]["count"], frames(&load, "expected"));
 }
 
 #[test]
 fn what_a_relay_damages_is_corrupt() {
-    let (load, status) = faulty("relay-damages", &[]);
-    assert_eq!(status, 1);
-    assert!(is_every_seventh(frames(&load, "corrupt"), frames(&load, "received")), "{load}");
+    let (load, status) = faulty("relay-damages=100", MANY);
+    assert_eq!((status, frames(&load, "corrupt")), (1, struck(&load, 2)), "{load}");
     assert_eq!((frames(&load, "lost"), frames(&load, "duplicated"), frames(&load, "reordered")), (0, 0, 0));
 }
 
 #[test]
 fn what_a_relay_swaps_is_reordered() {
-    // Mostly video, so that mostly neighbours of one kind change places.
-    // A frame that waits for the one behind it is lost when none is.
-    let (load, status) = faulty("relay-swaps", &["--fps", "200", "--bitrate", "3M", "--slo", "lost < 1%"]);
+    // Video alone, so that neighbours of one kind change places.
+    let video = [MANY, &["--audio", "none", "--slo", "lost < 1%"]].concat();
+    let (load, status) = faulty("relay-swaps=100", &video);
     assert_eq!(status, 0, "{load}");
-    let (reordered, expected) = (frames(&load, "reordered"), frames(&load, "expected"));
-    assert!(reordered * 15 > expected && reordered <= expected / EVERY + 1, "{load}");
-    assert!(frames(&load, "lost") <= 1, "{load}");
+    let (reordered, lost) = (frames(&load, "reordered"), frames(&load, "lost"));
+    // A frame that waits for the one behind it is lost when none is.
+    assert!(lost <= 1 && reordered + lost == struck(&load, 1), "{load}");
     assert_eq!((frames(&load, "duplicated"), frames(&load, "corrupt")), (0, 0));
 }
 
@@ -197,7 +199,7 @@ fn timestamps_that_step_back_are_counted() {
     assert_eq!(status, 0, "{load}");
     let back = ["video", "audio"].map(|kind| load["timestamps_back"][kind].as_u64().expect("a count"));
     assert!(back[0] > 2 && back[1] > 2, "{load}");
-    assert!(is_every_seventh(back[0] + back[1], frames(&load, "received")), "{load}");
+    assert!((back[0] + back[1]).abs_diff(frames(&load, "received") / 7) <= 1, "{load}");
     let (load, _) = self::load(&[]);
     assert_eq!(load["timestamps_back"], serde_json::json!({ "video": 0, "audio": 0 }));
 }
@@ -284,7 +286,8 @@ fn histogram(latency: &Value) -> hdrhistogram::Histogram<u64> {
 #[test]
 fn refused_sessions_are_counted_where_they_failed() {
     let server = Server::start("connects-refused");
-    let (load, status) = load(&[&server.1, "--players", "39"]);
+    let slos = ["--slo", "failed <= 5%", "--slo", "failed < 5%"];
+    let (load, status) = load(&[&[server.1.as_str(), "--players", "39"], &slos[..]].concat());
     assert_eq!(status, 1, "{load}");
     let failed = &load["sessions"]["failed_by_phase"];
     assert_eq!(failed.as_object().map(|phases| phases.len()), Some(1), "{failed}");
@@ -295,6 +298,8 @@ fn refused_sessions_are_counted_where_they_failed() {
     );
     let sample = failed["connect"]["sample"].as_str().expect("a sample");
     assert!(sample.starts_with("refused by the target: NetConnection.Connect.Rejected"), "{sample}");
+    let slos = [0, 1].map(|i| (load["slo"][i]["held"].as_bool(), load["slo"][i]["value"].as_f64()));
+    assert_eq!(slos, [(Some(true), Some(5.0)), (Some(false), Some(5.0))], "{}", load["slo"]);
 }
 
 #[test]

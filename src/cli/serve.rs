@@ -19,8 +19,8 @@ pub struct ServeArgs {
     /// Where it listens; port 0: a free one.
     #[arg(default_value = "127.0.0.1:1935", value_parser = value::address)]
     addr: SocketAddr,
-    /// A misbehaviour, by name; repeatable.
-    #[arg(long = "fault", value_name = "NAME", value_delimiter = ',')]
+    /// A misbehaviour, by name; repeatable. Those of every seventh message or twentieth session take another number: relay-drops=100.
+    #[arg(long = "fault", value_name = "NAME[=N]", value_delimiter = ',')]
     faults: Vec<AnyFault>,
     /// Print every fault and what it does.
     #[arg(long)]
@@ -61,8 +61,9 @@ const LONG: usize = 100;
 /// Runs the verb.
 pub fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     if args.list_faults {
-        let peer = Fault::ALL.iter().map(|fault| (fault.name(), fault.text()));
-        for (name, text) in peer.chain(Quirks::texts()) {
+        let number = |fault: Fault| fault.every().map_or(String::new(), |every| format!("[={every}]"));
+        let peer = Fault::ALL.iter().map(|fault| (fault.name().to_owned() + &number(*fault), fault.text()));
+        for (name, text) in peer.chain(Quirks::texts().map(|(name, text)| (name.to_owned(), text))) {
             say(&format!("{name:<28} {text}"))?;
         }
         return Ok(Exit::Clean);

@@ -1,5 +1,6 @@
 //! The ways in which the reference server can misbehave, one name each.
 
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use crate::wire::chunk::Quirks;
@@ -142,7 +143,7 @@ faults! {
     Batching = "batching", "media is relayed nine messages at a time";
     RelayDrops = "relay-drops", "every seventh audio or video message does not come to players";
     RelayDoubles = "relay-doubles", "every seventh audio or video message comes twice to players";
-    RelaySwaps = "relay-swaps", "every seventh and eighth audio or video message change places";
+    RelaySwaps = "relay-swaps", "every seventh audio or video message and the one behind it change places";
     RelayDamages = "relay-damages", "the last byte of every seventh audio or video message is changed";
     RelayMixes = "relay-mixes", "players get the media of every stream";
     MediaOnStream1 = "media-on-stream-1", "players get media on message stream 1, whichever plays";
@@ -155,6 +156,21 @@ faults! {
     AudioWithheld = "audio-withheld", "players get no audio";
     FirstKeyDropped = "first-key-dropped", "the first key frame does not come to players";
     ConnectsRefused = "connects-refused", "the connect of every twentieth session is refused";
+}
+
+impl Fault {
+    /// Of a fault that does not do wrong each time: every how many messages or sessions it does, unless told otherwise.
+    pub const fn every(self) -> Option<u32> {
+        match self {
+            Fault::RelayDrops
+            | Fault::RelayDoubles
+            | Fault::RelaySwaps
+            | Fault::RelayDamages
+            | Fault::TimesBack => Some(7),
+            Fault::ConnectsRefused => Some(20),
+            _ => None,
+        }
+    }
 }
 
 /// A set of faults.
@@ -188,31 +204,59 @@ impl Faults {
 /// A fault of the server, or a wrong way of its chunk reader or writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnyFault {
-    /// Of the server.
-    Peer(Fault),
+    /// Of the server, and every how many messages or sessions, if that is said.
+    Peer(Fault, Option<NonZeroU32>),
     /// Of the chunk layer.
     Chunk(Quirks),
 }
 
-/// No fault has this name.
+/// Why a text is no fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no fault is named '{given}'{}", .near.map(|near| format!("; did you mean '{near}'?")).unwrap_or_default())]
-pub struct UnknownFault {
-    given: String,
-    near: Option<&'static str>,
+pub enum FaultError {
+    /// It names none.
+    #[error("no fault is named '{given}'{}", .near.map(|near| format!("; did you mean '{near}'?")).unwrap_or_default())]
+    Unknown {
+        /// The name.
+        given: String,
+        /// One that is like it.
+        near: Option<&'static str>,
+    },
+    /// It has a number and does not count.
+    #[error("'{0}' does not count: it takes no =N")]
+    Countless(String),
+    /// What it has is no number.
+    #[error("{name}=N, every how many, is a whole number from 1, not '{given}'")]
+    Number {
+        /// The fault's name.
+        name: &'static str,
+        /// What it has.
+        given: String,
+    },
 }
 
 impl FromStr for AnyFault {
-    type Err = UnknownFault;
+    type Err = FaultError;
 
-    fn from_str(given: &str) -> Result<AnyFault, UnknownFault> {
-        let peer = Fault::ALL.iter().copied().find(|fault| fault.name() == given).map(AnyFault::Peer);
-        peer.or_else(|| Quirks::named(given).map(AnyFault::Chunk)).ok_or_else(|| {
-            let distance = |name: &&str| strsim::damerau_levenshtein(name, given);
-            let near = fault_names().into_iter().min_by_key(distance).filter(|name| distance(name) <= 3);
-            UnknownFault { given: given.to_owned(), near }
-        })
+    fn from_str(given: &str) -> Result<AnyFault, FaultError> {
+        let Some((name, number)) = given.split_once('=') else { return named(given) };
+        match named(name)? {
+            AnyFault::Peer(fault, _) if fault.every().is_some() => {
+                let wrong = |_| FaultError::Number { name: fault.name(), given: number.to_owned() };
+                Ok(AnyFault::Peer(fault, Some(number.parse().map_err(wrong)?)))
+            }
+            _ => Err(FaultError::Countless(name.to_owned())),
+        }
     }
+}
+
+fn named(given: &str) -> Result<AnyFault, FaultError> {
+    let peer =
+        Fault::ALL.iter().find(|fault| fault.name() == given).map(|fault| AnyFault::Peer(*fault, None));
+    peer.or_else(|| Quirks::named(given).map(AnyFault::Chunk)).ok_or_else(|| {
+        let distance = |name: &&str| strsim::damerau_levenshtein(name, given);
+        let near = fault_names().into_iter().min_by_key(distance).filter(|name| distance(name) <= 3);
+        FaultError::Unknown { given: given.to_owned(), near }
+    })
 }
 
 /// The names of all faults: how the server misbehaves, and how it reads and writes chunks wrongly.
@@ -234,5 +278,20 @@ mod tests {
         assert_eq!(names.len(), all);
         let error = "no-ackz".parse::<AnyFault>().unwrap_err();
         assert_eq!(error.to_string(), "no fault is named 'no-ackz'; did you mean 'no-acks'?");
+    }
+
+    #[test]
+    fn only_those_that_count_take_a_number() {
+        let hundred = "relay-drops=100".parse::<AnyFault>();
+        assert_eq!(hundred, Ok(AnyFault::Peer(Fault::RelayDrops, NonZeroU32::new(100))));
+        for (given, want) in [
+            ("no-acks=3", "'no-acks' does not count: it takes no =N"),
+            ("delta-ignored=3", "'delta-ignored' does not count: it takes no =N"),
+            ("relay-drops=0", "relay-drops=N, every how many, is a whole number from 1, not '0'"),
+            ("relay-drops=", "relay-drops=N, every how many, is a whole number from 1, not ''"),
+            ("relay-dops=100", "no fault is named 'relay-dops'; did you mean 'relay-drops'?"),
+        ] {
+            assert_eq!(given.parse::<AnyFault>().expect_err(given).to_string(), want);
+        }
     }
 }

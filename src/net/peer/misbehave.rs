@@ -17,8 +17,6 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 const HELLO_LEN: u64 = 1 + BLOCK_LEN as u64;
-/// Every so many messages the relay does something wrong.
-const EVERY: u64 = 7;
 /// By how much [`Fault::RelayLate`] is late.
 const LATE: Duration = Duration::from_millis(200);
 /// How long [`Fault::RelayStalls`] lasts, and which message begins it.
@@ -460,7 +458,7 @@ pub(super) fn event_out(client: &mut Client, event: UserControl) {
 
 /// Whether the session that comes now is not to connect.
 pub(super) fn refuses(client: &Client) -> bool {
-    client.faults().has(Fault::ConnectsRefused) && client.id.is_multiple_of(20)
+    client.shared.options.is_turn(Fault::ConnectsRefused, client.id)
 }
 
 /// What a player gets in place of a frame.
@@ -473,8 +471,8 @@ pub(super) fn relay(client: &mut Client, frame: Frame) -> Vec<Frame> {
     }
     client.wrong.relayed += 1;
     let count = client.wrong.relayed;
-    let chosen = count.is_multiple_of(EVERY);
-    if chosen && has(Fault::TimesBack) {
+    let turn = |client: &Client, fault| client.shared.options.is_turn(fault, count);
+    if turn(client, Fault::TimesBack) {
         frame.timestamp = frame.timestamp.wrapping_sub(1000);
     }
     if has(Fault::AudioLater) && frame.type_id == type_id::AUDIO {
@@ -492,29 +490,27 @@ pub(super) fn relay(client: &mut Client, frame: Frame) -> Vec<Frame> {
     if client.wrong.stalled
         || has(Fault::RelayNothing)
         || (has(Fault::RelayStops) && count > 3)
-        || (chosen && has(Fault::RelayDrops))
+        || turn(client, Fault::RelayDrops)
     {
         return Vec::new();
     }
     if has(Fault::AcksDemanded) && client.sent > 200_000 && !client.acked {
         client.ending = true;
     }
-    if chosen && has(Fault::RelayDamages) && !frame.payload.is_empty() {
+    if turn(client, Fault::RelayDamages) && !frame.payload.is_empty() {
         let mut payload = frame.payload.to_vec();
         if let Some(last) = payload.last_mut() {
             *last ^= 1;
         }
         frame.payload = payload.into();
     }
-    if chosen && has(Fault::RelayDoubles) {
+    if turn(client, Fault::RelayDoubles) {
         return vec![frame.clone(), frame];
     }
     if has(Fault::RelaySwaps) {
-        if chosen {
-            client.wrong.swapped = Some(frame);
-            return Vec::new();
-        }
-        return [frame].into_iter().chain(client.wrong.swapped.take()).collect();
+        let waits = client.wrong.swapped.is_none() && turn(client, Fault::RelaySwaps);
+        let before = std::mem::replace(&mut client.wrong.swapped, waits.then(|| frame.clone()));
+        return Some(frame).filter(|_| !waits).into_iter().chain(before).collect();
     }
     if has(Fault::Batching) {
         client.wrong.batch.push_back(frame);

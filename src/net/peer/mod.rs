@@ -1,8 +1,9 @@
 //! The reference server: any app, any name, as the text says; each [`Fault`] makes it misbehave in one way.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub mod log;
 mod misbehave;
 
 pub use board::Taken;
-pub use fault::{AnyFault, Fault, Faults, UnknownFault, fault_names};
+pub use fault::{AnyFault, Fault, FaultError, Faults, fault_names};
 
 use board::Board;
 
@@ -41,6 +42,8 @@ pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 pub struct Options {
     /// Misbehaviours.
     pub faults: Faults,
+    /// Every how many messages or sessions those do wrong that count, where it is not as [`Fault::every`] says.
+    pub every: BTreeMap<Fault, NonZeroU32>,
     /// How chunks are read and written.
     pub quirks: Quirks,
     /// What playing a name that nobody publishes does.
@@ -57,7 +60,10 @@ impl Options {
     /// Adds a misbehaviour. Of wrong ways to read chunks the last one counts, of those to write too.
     pub fn add(&mut self, fault: AnyFault) {
         match fault {
-            AnyFault::Peer(fault) => self.faults.add(fault),
+            AnyFault::Peer(fault, every) => {
+                self.faults.add(fault);
+                self.every.extend(every.map(|every| (fault, every)));
+            }
             AnyFault::Chunk(new) => {
                 let default = Quirks::default();
                 let quirks = &mut self.quirks;
@@ -71,6 +77,12 @@ impl Options {
                 quirks.miswrite = new.miswrite.or(quirks.miswrite);
             }
         }
+    }
+
+    /// Whether it is this fault's turn when so many messages or sessions were counted.
+    fn is_turn(&self, fault: Fault, count: u64) -> bool {
+        let every = self.every.get(&fault).map(|every| every.get()).or(fault.every());
+        self.faults.has(fault) && every.is_some_and(|every| count.is_multiple_of(every.into()))
     }
 }
 
