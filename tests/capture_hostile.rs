@@ -147,6 +147,27 @@ fn datagrams_that_are_not_whole_at_the_end_are_counted() {
 }
 
 #[test]
+fn fragments_of_a_whole_datagram_that_come_again_miss_nothing() {
+    let parts = capture_gen::fragments(&Packet::new(0, 100, ACK, &[7; 100]).ipv4(), 1, 40);
+    let passed = |frames: &[&Vec<u8>]| {
+        let file = capture_gen::pcap_frames(101, frames.iter().map(|f| (&f[..], f.len())));
+        inspect(file).expect("read").passed_over.into_iter().collect::<Vec<_>>()
+    };
+    let (again, lost) = ("fragments that came again", "datagrams whose other fragments never came");
+    let [a, b, c] = &parts[..] else { panic!("{} parts", parts.len()) };
+    assert_eq!(passed(&[a, b, c, c, c]), [(again.to_string(), 2)]);
+    assert_eq!(passed(&[a, b, c, b, a]), [(again.to_string(), 2)]);
+    assert_eq!(passed(&[a, b, c, a, b, c]), []);
+    let mut other = c.clone();
+    *other.last_mut().expect("a byte") = 8;
+    assert_eq!(passed(&[a, b, c, &other]), [(lost.to_string(), 1)]);
+    assert_eq!(passed(&[a, b, c, a, &other]), [(lost.to_string(), 1)]);
+    // The same bytes, but not the last ones.
+    let longer = capture_gen::fragments(&Packet::new(0, 100, ACK, &[7; 200]).ipv4(), 1, 40);
+    assert_eq!(passed(&[a, b, c, &longer[2]]), [(lost.to_string(), 1)]);
+}
+
+#[test]
 fn flipped_bits() {
     let files = [
         "loc-rtmpe-attempt-rtmpdump.pcapng",

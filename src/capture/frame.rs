@@ -17,6 +17,8 @@ pub const MAX_TUNNELS: usize = 4;
 pub const MAX_TAGS: usize = 4;
 /// Datagrams that wait for fragments, at most; the oldest gives way.
 pub const MAX_FRAGMENTED: usize = 256;
+/// Datagrams put together whose bytes are remembered, at most, so that fragments are known that come again.
+pub const MAX_WHOLE: usize = 64;
 /// How far apart the fragments of a datagram may be in time (rfc 8200 4.5); one that comes later is of another with the same number.
 pub const MAX_APART: Duration = Duration::from_secs(60);
 /// The port of GTP-U (3GPP TS 29.281).
@@ -84,6 +86,8 @@ pub struct Piece {
     pub at: Range<usize>,
     /// Of its first byte, behind the IP header of the datagram.
     pub offset: usize,
+    /// The one of the last [`MAX_WHOLE`] datagrams that became whole that had the same number, and these bytes there.
+    pub again: Option<u64>,
 }
 
 /// Hears of each header where it stands in the packet, the outer ones first.
@@ -136,7 +140,8 @@ pub struct Unwrapper {
     fragments: HashMap<FragmentKey, Datagram>,
     order: VecDeque<FragmentKey>,
     datagrams: u64,
-    whole: Vec<u8>,
+    /// Those that became whole last.
+    whole: VecDeque<Whole>,
     passed_over: BTreeMap<&'static str, u64>,
 }
 
@@ -145,6 +150,33 @@ struct Datagram {
     number: u64,
     first: Time,
     buffer: IpDefragBuf,
+    /// How many fragments it has, as long as each repeats one of a datagram that became whole.
+    again: Option<u64>,
+}
+
+/// One that was put together.
+struct Whole {
+    key: FragmentKey,
+    number: u64,
+    first: Time,
+    bytes: Vec<u8>,
+}
+
+impl Whole {
+    /// Whether a fragment with this key repeats bytes of it.
+    fn has(&self, fragment: &Ip<'_>, time: Time) -> bool {
+        let Some((_, offset, more)) = fragment.fragment else { return false };
+        let at = usize::from(offset.byte_offset());
+        let end = at + fragment.body.bytes.len();
+        !apart(self.first, time)
+            && more == (end < self.bytes.len())
+            && self.bytes.get(at..end) == Some(fragment.body.bytes)
+    }
+}
+
+/// Whether fragments at these times are of two datagrams.
+fn apart(one: Time, other: Time) -> bool {
+    one.since(other).max(other.since(one)) > MAX_APART
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -212,21 +244,28 @@ impl Unwrapper {
             return None;
         }
         let key = FragmentKey { from: ip.from, to: ip.to, id, protocol: ip.protocol.0 };
+        let known = self.whole.iter().rev().find(|whole| whole.key == key);
+        let again = known.filter(|whole| whole.has(&ip, time)).map(|whole| whole.number);
         let datagram = self.datagram(key, time);
-        let at = ip.body.at..ip.body.at + ip.body.len;
-        headers.fragment(Some(Piece { datagram: datagram.number, at, offset: offset.byte_offset().into() }));
+        datagram.again = datagram.again.filter(|_| again.is_some()).map(|n| n + 1);
+        let (at, offset_bytes) = (ip.body.at..ip.body.at + ip.body.len, offset.byte_offset().into());
+        headers.fragment(Some(Piece { datagram: datagram.number, at, offset: offset_bytes, again }));
         let added = datagram.buffer.add(offset, more, ip.body.bytes);
         if added.is_ok() && !datagram.buffer.is_complete() {
             return None;
         }
-        let Datagram { number, buffer, .. } = self.forget(key)?;
+        let Datagram { number, first, buffer, .. } = self.forget(key)?;
         if added.is_err() {
             self.pass_over("fragments that contradict each other");
             return None;
         }
-        self.whole = buffer.take_bufs().0;
-        headers.whole(number, &self.whole);
-        match segment_of(ip, &self.whole, time, headers) {
+        if self.whole.len() == MAX_WHOLE {
+            self.whole.pop_front();
+        }
+        self.whole.push_back(Whole { key, number, first, bytes: buffer.take_bufs().0 });
+        let bytes = &self.whole.back()?.bytes;
+        headers.whole(number, bytes);
+        match segment_of(ip, bytes, time, headers) {
             Ok(segment) => Some(segment),
             Err(what) => {
                 *self.passed_over.entry(what).or_default() += 1;
@@ -237,8 +276,7 @@ impl Unwrapper {
 
     /// The datagram that a fragment belongs to.
     fn datagram(&mut self, key: FragmentKey, time: Time) -> &mut Datagram {
-        let apart = |d: &Datagram| time.since(d.first).max(d.first.since(time)) > MAX_APART;
-        if self.fragments.get(&key).is_some_and(apart) {
+        if self.fragments.get(&key).is_some_and(|datagram| apart(datagram.first, time)) {
             self.give_up(key);
         }
         if self.fragments.len() == MAX_FRAGMENTED && !self.fragments.contains_key(&key) {
@@ -248,13 +286,17 @@ impl Unwrapper {
             self.order.push_back(key);
             self.datagrams += 1;
             let buffer = IpDefragBuf::new(key.protocol.into(), Vec::new(), Vec::new());
-            Datagram { number: self.datagrams, first: time, buffer }
+            Datagram { number: self.datagrams, first: time, buffer, again: Some(0) }
         })
     }
 
     fn give_up(&mut self, key: FragmentKey) {
-        self.forget(key);
-        self.pass_over("datagrams whose other fragments never came");
+        match self.forget(key).and_then(|datagram| datagram.again) {
+            Some(fragments) => {
+                *self.passed_over.entry("fragments that came again").or_default() += fragments;
+            }
+            None => self.pass_over("datagrams whose other fragments never came"),
+        }
     }
 
     fn forget(&mut self, key: FragmentKey) -> Option<Datagram> {

@@ -66,7 +66,7 @@ fn an_anonymised_capture_has_the_same_structure_and_no_names() {
 fn an_anonymised_capture_has_its_fragments() {
     use capture_gen::{fragments, in_gtp};
     type Wrap = fn(&[u8], u32) -> Vec<Vec<u8>>;
-    let ways: [(&str, Wrap); 7] = [
+    let ways: [(&str, Wrap); 10] = [
         ("fragments", |ip, id| fragments(ip, id, 512)),
         ("the last first", |ip, id| fragments(ip, id, 1480).into_iter().rev().collect()),
         ("all but the last twice", |ip, id| {
@@ -75,6 +75,15 @@ fn an_anonymised_capture_has_its_fragments() {
                 .flat_map(|f| all[..all.len() - 1].contains(f).then_some(f).into_iter().chain([f]))
                 .cloned()
                 .collect()
+        }),
+        ("each twice", |ip, id| fragments(ip, id, 1024).into_iter().flat_map(|f| [f.clone(), f]).collect()),
+        ("all but the last again", |ip, id| {
+            let all = fragments(ip, id, 512);
+            [&all[..], &all[..all.len() - 1]].concat()
+        }),
+        ("each twice in a tunnel with checksums", |ip, id| {
+            let twice = |f: Vec<u8>| [in_gtp(&f, true), in_gtp(&f, true)];
+            fragments(ip, id, 1024).into_iter().flat_map(twice).collect()
         }),
         ("in a tunnel", |ip, id| fragments(ip, id, 1024).iter().map(|f| in_gtp(f, false)).collect()),
         ("in a tunnel with checksums", |ip, id| {
@@ -290,6 +299,19 @@ fn packets_that_are_anonymised_to_zeros_are_counted() {
         "2 of 3 packets have only zeros behind their headers: 1 of datagrams not put together, 1 without TCP";
     assert_eq!(said(&[&frames[..1], &frames[2..]].concat()), lost(what));
     assert_eq!(said(&frames[..3]), "", "nothing is lost");
+    let again = |datagram: &[Vec<u8>]| [datagram, &datagram[1..], &datagram[1..]].concat();
+    assert_eq!(said(&again(&frames[1..3])), "", "what comes again has the bytes that it had");
+    let other = [&frames[2][..frames[2].len() - 1], b"D"].concat();
+    let what =
+        "1 of 3 packets have only zeros behind their headers: 1 of datagrams not put together, 0 without TCP";
+    assert_eq!(said(&[&frames[1..3], &[other]].concat()), lost(what));
+    let udp = [&frames[3][..20], &packet[20..]].concat();
+    let parts = again(&capture_gen::fragments(&udp, 7, 16));
+    let n = parts.len();
+    let what = format!(
+        "{n} of {n} packets have only zeros behind their headers: 0 of datagrams not put together, {n} without TCP"
+    );
+    assert_eq!(said(&parts), lost(&what));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Each packet stays a packet of the same length at the same time, behind the same headers, with other addresses in them; checksums of TCP and UDP
 //! are made again, but become 0 where the capture lacks what they are of. Fragments get the parts of their datagram, which is put together as the
-//! reader does it; those of a datagram that is never whole keep headers alone. Bytes that came twice are replaced alike, whichever copy differs.
+//! reader does it; those of a datagram that is never whole keep headers alone, unless they repeat one that was. Bytes that came twice are replaced alike, whichever copy differs.
 //! Of a direction that is shown to be RTMP, by a message or by the answer to the handshake, are kept the handshake, chunk headers, control messages, the
 //! shape of commands and data, sequence headers and the first bytes of audio and video. All else becomes zeros, also what could not be decoded;
 //! other protocols keep the few bytes that name them. In commands and data each word of a text becomes another word of the same length, the same
@@ -99,7 +99,7 @@ fn write(mut reader: Reader, plans: &Plans, out: &mut dyn Write) -> Result<Writt
         let whole = masks.datagram(&layout, &payload, &bytes);
         queue.push(&packet, &mut layout, bytes)?;
         if let (Some(Whole { datagram, .. }), Some((bytes, tcp))) = (layout.whole, whole) {
-            queue.fill(datagram, &bytes, tcp)?;
+            queue.fill(datagram, bytes, tcp)?;
         }
     }
     Ok(queue.finish()?)
