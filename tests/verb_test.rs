@@ -278,6 +278,32 @@ fn secrets_are_masked_in_every_output() {
     }
 }
 
+/// The names of both streams would be one if the second's were behind the query.
+#[test]
+fn a_query_stays_behind_the_name_of_each_stream() {
+    let server = Server::start(&[]);
+    let url = format!("{}/secretkey?token=tellnobody", server.1);
+    let two_streams = ["control/stream-eof", "chunk/csid-after-delete-stream"];
+    let output = run(&[&url, "-s", two_streams[0], "-s", two_streams[1], "--strict"]);
+    assert_eq!(status(&output), 0, "{}", out(&output));
+}
+
+/// At chunk size 128 the header of a chunk stands inside the token.
+#[test]
+fn secrets_are_masked_in_captures_wherever_they_are_cut() {
+    let server = Server::start(&["--fault", FAULT]);
+    let (dir, token) = (tempfile::tempdir().unwrap(), "tellnobody".repeat(20));
+    let url = format!("{}/secretkey?token={token}", server.1);
+    let pcapng = format!("pcapng:{}", dir.path().display());
+    let output = run(&[&url, "-s", CASE, "--strict", "-o", &pcapng]);
+    assert_eq!(status(&output), 1, "{}", out(&output));
+    let capture = dir.path().join(CASE.replace('/', "-") + ".pcapng");
+    let args = ["inspect", "--show-secrets", "--messages"];
+    let inspected = Command::new(BINARY).args(args).arg(capture).output().unwrap();
+    let names = out(&inspected).lines().filter(|line| line.contains("publish(")).collect::<String>();
+    assert!(names.contains("***") && !names.contains("nobody"), "{names}");
+}
+
 #[test]
 fn the_first_interrupt_reports() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

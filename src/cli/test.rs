@@ -1,5 +1,6 @@
 //! `test`: a server judged, scenario by scenario.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::report::{junit, probe, table};
 use crate::scenario::ast::Fact;
 use crate::scenario::clauses::Severity;
 use crate::scenario::expect::Expectations;
-use crate::scenario::suite::{self, Outcome, Selection, Settings, Suite, text_of};
+use crate::scenario::suite::{self, Outcome, Segment, Selection, Settings, Suite, text_of};
 
 /// Judge a server, scenario by scenario.
 #[derive(Debug, Args)]
@@ -418,17 +419,29 @@ impl Run<'_> {
             let written = fs::File::create(&file).and_then(|f| {
                 let mut writer =
                     PcapngWriter::new(std::io::BufWriter::new(f), &format!("{}: {}", case.id, case.why))?;
-                for s in &outcome.wire {
-                    let mut bytes = s.bytes.to_vec();
-                    if !self.args.show_secrets {
-                        self.target.mask_bytes(&mut bytes);
-                    }
-                    writer.payload(s.at_us, s.conn as u16, s.sent, &bytes)?;
+                for (segment, bytes) in outcome.wire.iter().zip(self.shown(&outcome.wire)) {
+                    writer.payload(segment.at_us, segment.conn as u16, segment.sent, &bytes)?;
                 }
                 Ok(())
             });
             written.map_err(|e| failed(&file, e))?;
         }
         Ok(())
+    }
+
+    /// The bytes of each segment, secrets masked: they are looked for in whole directions, since reads and writes cut them anywhere.
+    fn shown(&self, wire: &[Segment]) -> Vec<Vec<u8>> {
+        let mut shown: Vec<Vec<u8>> = wire.iter().map(|segment| segment.bytes.to_vec()).collect();
+        let directions: BTreeSet<_> = wire.iter().map(|segment| (segment.conn, segment.sent)).collect();
+        for of in directions.into_iter().filter(|_| !self.args.show_secrets) {
+            let pieces =
+                wire.iter().zip(&mut shown).filter(|(segment, _)| (segment.conn, segment.sent) == of);
+            let pieces: Vec<&mut Vec<u8>> = pieces.map(|(_, bytes)| bytes).collect();
+            let mut whole: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+            self.target.mask_bytes(&mut whole);
+            let mut whole = whole.into_iter();
+            pieces.into_iter().flatten().zip(&mut whole).for_each(|(byte, masked)| *byte = masked);
+        }
+        shown
     }
 }

@@ -178,14 +178,12 @@ impl Target {
         masked(text, &self.secrets())
     }
 
-    /// The bytes with the same overwritten, lengths kept.
+    /// What one side of a connection sent, with the same overwritten, lengths kept: also where headers of chunks stand inside, and where the
+    /// bytes end within a secret.
     pub fn mask_bytes(&self, bytes: &mut [u8]) {
         for (secret, _) in self.secrets() {
-            let secret = secret.as_bytes();
-            let mut from = 0;
-            while let Some(at) = bytes[from..].windows(secret.len()).position(|w| w == secret) {
-                bytes[from + at..from + at + secret.len()].fill(b'*');
-                from += at + secret.len();
+            for from in 0..bytes.len() {
+                places_of(secret.as_bytes(), bytes, from).into_iter().for_each(|at| bytes[at] = b'*');
             }
         }
     }
@@ -234,6 +232,37 @@ fn secrets_of(name: &str, ending: &str, query: Option<&str>) -> Vec<(String, Str
         (secret, None) => Some((secret, MASK.to_owned())),
     });
     stem.into_iter().chain(fields).collect()
+}
+
+/// Where the bytes of the secret stand that begins here; none where none does.
+fn places_of(secret: &[u8], bytes: &[u8], from: usize) -> Vec<usize> {
+    /// Of a secret that is cut off: fewer may be anything.
+    const TOLD: usize = 4;
+    let (mut places, mut at) = (Vec::new(), from);
+    for wanted in secret {
+        if !places.is_empty() && bytes.get(at) != Some(wanted) {
+            at += header_len(&bytes[at.min(bytes.len())..], *wanted);
+        }
+        match bytes.get(at) {
+            Some(byte) if byte == wanted => places.push(at),
+            None if places.len() >= TOLD => break,
+            _ => return Vec::new(),
+        }
+        at += 1;
+    }
+    places
+}
+
+/// The length of a type 3 chunk's header that stands here, before this byte of its payload; 0: none does.
+fn header_len(bytes: &[u8], next: u8) -> usize {
+    // rtmp 5.3.1.1, 5.3.1.3: one to three bytes, and the extended timestamp where the message has one.
+    let basic = match bytes.first() {
+        Some(0xC0) => 2,
+        Some(0xC1) => 3,
+        Some(0xC2..) => 1,
+        _ => return 0,
+    };
+    if bytes.get(basic).is_none_or(|byte| *byte == next) { basic } else { basic + 4 }
 }
 
 fn masked(text: &str, secrets: &[(String, String)]) -> String {
@@ -313,6 +342,30 @@ mod tests {
         let mut bytes = *b"x key-07?token=abc&flag";
         t.mask_bytes(&mut bytes);
         assert_eq!(&bytes, b"x ****07?*********&****");
+    }
+
+    #[test]
+    fn secrets_in_chunks_are_masked() {
+        let t = parse("rtmp://host/live/key?token=abcdef");
+        for (sent, shown) in [
+            ("k\u{1}y-07?token=abcdef", "k\u{1}y-07?************"),
+            ("?token=abc\u{C3}def!", "?*********\u{C3}***!"),
+            ("tok\u{C0}\x05en=\u{C1}\x05\x06abcdef", "***\u{C0}\x05***\u{C1}\x05\x06******"),
+            ("token\u{C3}\x01\x02\x03\x04=abcdef.", "*****\u{C3}\x01\x02\x03\x04*******."),
+            (
+                "t\u{C3}o\u{C3}k\u{C3}e\u{C3}n\u{C3}=\u{C3}a\u{C3}b\u{C3}c\u{C3}d\u{C3}e\u{C3}f",
+                "*\u{C3}*\u{C3}*\u{C3}*\u{C3}*\u{C3}*\u{C3}*\u{C3}*\u{C3}*\u{C3}*\u{C3}*\u{C3}*",
+            ),
+            ("token=ab", "********"),
+            ("token=ab\u{C3}", "********\u{C3}"),
+            ("token=ab+", "token=ab+"),
+            ("tok", "tok"),
+        ] {
+            let bytes = |text: &str| -> Vec<u8> { text.chars().map(|c| c as u8).collect() };
+            let mut masked = bytes(sent);
+            t.mask_bytes(&mut masked);
+            assert_eq!(masked, bytes(shown), "{sent}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
@@ -57,6 +57,8 @@ type Result<T> = std::result::Result<T, EvalError>;
 #[derive(Debug, Clone)]
 pub struct Env {
     vars: BTreeMap<String, Bound>,
+    /// The query of stream names.
+    query: BString,
     rng: Xoshiro256PlusPlus,
     /// Media made so far; each piece is told apart by it.
     pieces: u64,
@@ -71,6 +73,7 @@ impl Env {
     pub fn new(seed: u64) -> Env {
         Env {
             vars: BTreeMap::new(),
+            query: BString::default(),
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             pieces: 0,
             inter: 0,
@@ -93,6 +96,11 @@ impl Env {
         self.vars.remove(name);
     }
 
+    /// Stream names have this query, with its `?`: it stays their end, whatever a text puts behind the name.
+    pub fn keep_last(&mut self, query: &str) {
+        self.query = query.into();
+    }
+
     /// The text of a string.
     ///
     /// # Errors
@@ -109,6 +117,9 @@ impl Env {
                     Bound::Value(value) => out.extend_from_slice(print::value(value).as_bytes()),
                 },
             }
+        }
+        if let Some(at) = out.find(&self.query).filter(|_| !self.query.is_empty()) {
+            out[at..].rotate_left(self.query.len());
         }
         Ok(out)
     }
@@ -520,6 +531,17 @@ mod tests {
     fn payload(text: &str) -> Result<Vec<u8>> {
         let payload = Parser::new(text).unwrap().payload().unwrap_or_else(|e| panic!("{text}: {e}"));
         env().payload(&payload)
+    }
+
+    #[test]
+    fn a_streams_query_stays_its_end() {
+        let mut env = Env::new(0);
+        env.set("name", Bound::Value("key-07?token=abc".into()));
+        env.keep_last("?token=abc");
+        let text = |parts: &[TextPart]| env.string(&Text(parts.to_vec())).expect("bound");
+        let [name, tail] = [TextPart::Var("name".into()), TextPart::Literal("-gone".into())];
+        assert_eq!(text(&[name.clone(), tail.clone()]), "key-07-gone?token=abc");
+        assert_eq!((text(&[name]), text(&[tail])), ("key-07?token=abc".into(), "-gone".into()));
     }
 
     #[test]

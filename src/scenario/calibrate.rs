@@ -213,7 +213,8 @@ impl Probe<'_> {
     /// At which goal on the way to `last` the target ends a client at once that asks for nothing more and waits. An end that answers the
     /// next question is a refusal, one that comes later is an idle timer, and neither is one of these.
     async fn ends(&self, last: Goal) -> Option<String> {
-        let conn = self.ground.open("idle", self.config(|c| c.name.push_str("-idle"))).await.ok()?;
+        let conn =
+            self.ground.open("idle", self.config(|c| c.name = self.ground.other_name("-idle"))).await.ok()?;
         let at_once = self.ground.cx.times.kind(TimeKind::Quiet) / 3;
         for goal in [Goal::Handshaken, Goal::Connected, Goal::Created, last] {
             self.ground.pursue("idle", &conn, goal).await.ok()?;
@@ -383,7 +384,7 @@ impl Probe<'_> {
 
     /// What becomes of the player of a name that nobody publishes.
     async fn missing(&self) -> Option<String> {
-        let config = self.config(|c| c.name = format!("{}-missing", c.name));
+        let config = self.config(|c| c.name = self.ground.other_name("-missing"));
         let conn = self.ground.open("missing", config).await.ok()?;
         self.ground.pursue("missing", &conn, Goal::Created).await.ok()?;
         let end = self.ground.pursue("missing", &conn, Goal::Playing).await;

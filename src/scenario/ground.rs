@@ -221,7 +221,12 @@ impl<'a> Ground<'a> {
 
     /// `$name`.
     pub(super) fn stream_name(&self) -> String {
-        format!("{}{:010x}{}", self.cx.prefix, self.seed & 0xFF_FFFF_FFFF, self.cx.suffix)
+        self.other_name("")
+    }
+
+    /// Another stream's name: `$name` with this behind it, before its query.
+    pub(super) fn other_name(&self, tail: &str) -> String {
+        format!("{}{:010x}{tail}{}", self.cx.prefix, self.seed & 0xFF_FFFF_FFFF, self.cx.suffix)
     }
 
     /// What a well-behaved client of this case is like.

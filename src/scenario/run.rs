@@ -117,7 +117,7 @@ impl<'a> Run<'a> {
     fn scope(&self) -> Result<Scope, String> {
         let (cx, name) = (self.ground.cx, self.ground.stream_name());
         let given = [("name", name.as_str()), ("app", &cx.app), ("url", &cx.tc_url)];
-        Scope::new(self.ground.seed, &given, self.job.case)
+        Scope::new(self.ground.seed, &given, &cx.suffix, self.job.case)
     }
 
     /// The line of the file that a position is in, without its comment.

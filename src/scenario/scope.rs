@@ -20,12 +20,13 @@ fn say(error: EvalError) -> String {
 }
 
 impl Scope {
-    /// The given names and the row's variables; random bytes from this seed.
+    /// The given names, the query of stream names and the row's variables; random bytes from this seed.
     ///
     /// # Errors
     /// When a row's value cannot be had.
-    pub(super) fn new(seed: u64, given: &[(&str, &str)], case: &Case) -> Result<Scope, String> {
+    pub(super) fn new(seed: u64, given: &[(&str, &str)], query: &str, case: &Case) -> Result<Scope, String> {
         let mut scope = Scope { env: Env::new(seed), taken: Taken::new() };
+        scope.env.keep_last(query);
         for (name, value) in given {
             scope.env.set(name, Bound::Value(Value::from(*value)));
         }
