@@ -2,7 +2,9 @@
 //! held against exact arithmetic.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -15,12 +17,15 @@ use rtmp_bench::load::media::{Kind, Media, Shape};
 use rtmp_bench::load::plan::{Plan, Slow, Stage};
 use rtmp_bench::load::slo::{Slo, judge, with_defaults};
 use rtmp_bench::load::{Found, simulate};
-use rtmp_bench::net::conn::{Dial, Dialing, Io};
+use rtmp_bench::net::conn::{Conn, Dial, Dialing, Io, Origin};
 use rtmp_bench::net::peer::{Options, Peer};
 use rtmp_bench::net::target::Target;
-use rtmp_bench::record::load::Latency;
+use rtmp_bench::record::load::{Latency, Load};
+use rtmp_bench::wire::message::Message;
+use rtmp_bench::wire::sample;
+use rtmp_bench::wire::session::{Config, Fields, Goal};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 const SECOND: Duration = Duration::from_secs(1);
 const SHAPE: Shape = Shape::new(300_000, 30, 30);
@@ -412,6 +417,64 @@ fn players_of_others_streams_end_on_time_whether_or_not_anything_came() {
     let sessions = &found.load.sessions;
     assert_eq!((sessions.failed_by_phase["first_frame"].count, sessions.ended), (3, 0), "{sessions:?}");
     assert!(lives.iter().all(|life| life.1.expect("closed") < SECOND * 101 / 10), "{lives:?}");
+}
+
+/// Sends sound as a publisher of somebody else would, between these milliseconds of the run.
+async fn publish_theirs(peer: &Peer, began: Instant, times: Range<u32>) {
+    sleep_until(began + Duration::from_millis(times.start.into())).await;
+    let io = peer.dial().await.expect("the server accepts");
+    let config = Config { app: "live".into(), name: "theirs".into(), ..Config::default() };
+    let conn = Conn::start(io, config, Origin::default());
+    conn.pursue(Goal::Publishing);
+    for ms in times.step_by(20) {
+        sleep_until(began + Duration::from_millis(ms.into())).await;
+        let fields = Fields { timestamp: Some(ms), ..Fields::default() };
+        conn.write(conn.encode(&Message::Audio(sample::aac_frame(50, 0).into()), fields)).await;
+    }
+    conn.close();
+}
+
+/// Two players, for so long, of a stream that somebody else publishes for ten seconds, coming back once.
+fn played(seconds: u32, faults: &[&str]) -> Found {
+    let mut options = Options::default();
+    faults.iter().for_each(|fault| options.add(fault.parse().expect("a fault")));
+    let peer = Peer::new(options);
+    let theirs = peer.clone();
+    let publisher = async move {
+        let began = Instant::now();
+        publish_theirs(&theirs, began, 0..4000).await;
+        publish_theirs(&theirs, began, 5000..10_000).await;
+        std::future::pending::<()>().await;
+    };
+    let foreign = Plan { play: Some("theirs".into()), ..plan(0, &[(0, 2), (seconds, 2)]) };
+    let dial = || Watched { peer, began: Instant::now(), lives: Arc::default(), floods: None };
+    against(foreign, dial, publisher).0
+}
+
+#[test]
+fn players_that_get_nothing_more_of_a_stream_of_others_are_told() {
+    let found = played(9, &[]);
+    assert_eq!(found.load.sessions.silent_by_word, BTreeMap::new());
+    assert_eq!(found.load.sessions.ended, 2);
+    assert!(found.load.latency["gap"].max_us < 2_000_000);
+    for (seconds, faults, word) in [
+        // At once where the server says so, and else when it lasts.
+        (11, &[][..], Some("NetStream.Play.UnpublishNotify")),
+        (30, &[], Some("NetStream.Play.UnpublishNotify")),
+        (30, &["relay-stops"], Some("NetStream.Play.UnpublishNotify")),
+        (9, &["relay-stops"], Some("nothing")),
+        (1, &["relay-stops"], None),
+    ] {
+        let found = played(seconds, faults);
+        let Load { sessions, latency, .. } = &found.load;
+        let silent: Vec<_> = sessions.silent_by_word.iter().map(|(word, of)| (&**word, of.count)).collect();
+        assert_eq!(silent, Vec::from_iter(word.map(|word| (word, 2))), "{seconds} {faults:?}");
+        assert_eq!((sessions.ended, found.stats.failed()), (2, 0), "{sessions:?}");
+        // No stall that outlasts the stream is in no gap.
+        let longest_ms = sessions.silent_by_word.values().map(|of| of.longest_ms).max().unwrap_or(0);
+        assert!(latency["gap"].max_us >= longest_ms * 1000, "{latency:?}");
+        assert!(longest_ms >= u64::from(seconds.saturating_sub(10) * 1000), "{longest_ms}");
+    }
 }
 
 #[test]

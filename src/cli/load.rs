@@ -34,7 +34,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "N", value_parser = value::whole(0_u32..=MAX_SESSIONS))]
     players: Option<u32>,
     #[arg(help = format!("Play this name, which somebody else publishes; with --publishers 0. Several by pattern: cam-{{1..20}}, with {SESSION} the \
-        player's number"))]
+        player's number. Players that got nothing more of it for 2 s or longer before their end are told, and gap counts that time"))]
     #[arg(long, value_name = "NAME")]
     play: Option<String>,
     /// From no player to all.

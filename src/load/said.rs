@@ -1,14 +1,42 @@
-//! What a target said when it refused.
+//! What a target said when it refused, or of a stream that is played.
 
 use bstr::ByteSlice;
 
 use crate::wire::amf0::Value;
-use crate::wire::message::{Message, type_id};
+use crate::wire::message::{Message, UserControl, type_id};
 
 /// A command is kept up to so many bytes: a target may say anything.
 const KEPT: usize = 4096;
 /// Characters that are told of a code or description.
 const TOLD: usize = 200;
+/// Statuses that tell how it is with the stream that is played.
+const TIDINGS: [(&str, bool); 4] = [
+    ("NetStream.Play.PublishNotify", false),
+    ("NetStream.Play.UnpublishNotify", true),
+    ("NetStream.Play.Stop", true),
+    ("NetStream.Play.Complete", true),
+];
+
+/// What a target said of the stream that is played, and whether by that it is over.
+pub type Tidings = (&'static str, bool);
+
+/// That, if this message says something of it.
+pub fn tidings(type_id: u8, payload: &[u8]) -> Option<Tidings> {
+    if payload.len() > KEPT {
+        return None;
+    }
+    let values = match Message::decode(type_id, payload).ok()? {
+        // rtmp 7.1.7: the stream is functional; the playback is over; there is no more data for a while.
+        Message::UserControl(UserControl::StreamBegin(_)) => return Some(("Stream Begin", false)),
+        Message::UserControl(UserControl::StreamEof(_)) => return Some(("Stream EOF", true)),
+        Message::UserControl(UserControl::StreamDry(_)) => return Some(("StreamDry", true)),
+        Message::Command(command) => command.args,
+        Message::Data(_, values) => values,
+        _ => return None,
+    };
+    let code = values.iter().find_map(|value| value.get("code")?.as_text())?;
+    TIDINGS.into_iter().find(|(known, _)| *code == known.as_bytes())
+}
 
 /// The last command that came.
 #[derive(Debug, Default)]
@@ -57,6 +85,31 @@ mod tests {
         Message::Command(command).encode(&mut payload);
         said.keep(type_id::COMMAND_AMF0, &payload);
         said.refusal()
+    }
+
+    #[test]
+    fn how_it_is_with_a_stream_is_told_by_status_or_event() {
+        let status = |code: &str| {
+            let info = Value::object([("code", code.into())]);
+            Message::command("onStatus", 0.0, vec![Value::Null, info])
+        };
+        let complete =
+            vec!["onPlayStatus".into(), Value::object([("code", "NetStream.Play.Complete".into())])];
+        for (message, want) in [
+            (Message::UserControl(UserControl::StreamEof(1)), Some(("Stream EOF", true))),
+            (Message::UserControl(UserControl::StreamDry(1)), Some(("StreamDry", true))),
+            (Message::UserControl(UserControl::StreamBegin(1)), Some(("Stream Begin", false))),
+            (status("NetStream.Play.UnpublishNotify"), Some(("NetStream.Play.UnpublishNotify", true))),
+            (status("NetStream.Play.PublishNotify"), Some(("NetStream.Play.PublishNotify", false))),
+            (status("NetStream.Play.Start"), None),
+            (Message::Data(Encoding::Amf0, complete), Some(("NetStream.Play.Complete", true))),
+            (Message::Video(vec![0x17, 1].into()), None),
+        ] {
+            let mut payload = Vec::new();
+            message.encode(&mut payload);
+            assert_eq!(tidings(message.type_id(), &payload), want, "{message:?}");
+            assert!((0..payload.len()).all(|len| tidings(message.type_id(), &payload[..len]).is_none()));
+        }
     }
 
     #[test]

@@ -257,7 +257,7 @@ impl Shard {
         if slow { &self.slow } else { &self.stats }
     }
 
-    /// Gives a player's audio and video to its account.
+    /// Gives a player's messages to its account.
     pub fn message(
         &self,
         to: Option<&Rc<RefCell<Receiver>>>,
@@ -266,13 +266,16 @@ impl Shard {
         header: MessageHeader,
         payload: &[u8],
     ) {
-        if let (Some(kind), Some(receiver)) = (Kind::of(header.type_id), to) {
+        let Some(receiver) = to else { return };
+        if let Some(kind) = Kind::of(header.type_id) {
             let mut stats = self.account(slow).borrow_mut();
             let came = Came { at, kind, timestamp: header.timestamp };
             let before = stats.counts.received;
             receiver.borrow_mut().take(&self.run, &mut stats, came, payload);
             let frames = stats.counts.received - before;
             stats.counts.user_clock += if self.user_clock.get() { frames } else { 0 };
+        } else {
+            receiver.borrow_mut().hear(header.type_id, payload);
         }
     }
 

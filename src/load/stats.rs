@@ -42,7 +42,7 @@ named! {
         FirstKeyframe = "first_keyframe", "`play` to the first key frame.";
         Frame = "frame", "The planned instant to receipt.";
         FrameRaw = "frame_raw", "The write to receipt.";
-        Gap = "gap", "Between two frames at a player.";
+        Gap = "gap", "Between two frames at a player; of a stream that is not ours also from the last one to the player's end, where it got nothing more.";
         Skew = "av_skew", "How much further audio and video timestamps are apart at a player than they were sent, at each video frame.";
         KeyAge = "key_age", "How old the first key frame was when `play` was sent: what a join burst begins with.";
         Lag = "lag", "Our own lateness.";
@@ -75,7 +75,7 @@ named! {
     }
 }
 
-/// Who waited for less when the run ended may have been about to be served.
+/// Who waited for less when the run ended may have been about to be served, or to get the next frame.
 const PATIENCE_NS: u64 = 2_000_000_000;
 
 /// Plain counts.
@@ -152,6 +152,7 @@ pub struct Stats {
     histograms: [Option<Box<Histogram<u64>>>; Metric::ALL.len()],
     failed: BTreeMap<Phase, load::Failed>,
     unfinished: BTreeMap<Phase, load::Unfinished>,
+    silent: BTreeMap<&'static str, load::Silent>,
     departures: BTreeMap<&'static str, load::Departure>,
 }
 
@@ -183,6 +184,15 @@ impl Stats {
         let late = u64::from(waited_ns >= PATIENCE_NS);
         let one = load::Unfinished { count: 1, late, longest_ms: waited_ns / 1_000_000 };
         self.unfinished.entry(phase).or_default().add(&one);
+    }
+
+    /// A player of a stream that is not ours ended so many nanoseconds behind its last frame; since then it was said that the stream is over, or nothing was.
+    pub fn last_came(&mut self, ago_ns: u64, said: Option<&'static str>) {
+        if ago_ns >= PATIENCE_NS || said.is_some() {
+            self.record_ns(Metric::Gap, 0, ago_ns);
+            let one = load::Silent { count: 1, longest_ms: ago_ns / 1_000_000 };
+            self.silent.entry(said.unwrap_or("nothing")).or_default().add(&one);
+        }
     }
 
     /// Counts a departure from the specification.
@@ -217,6 +227,9 @@ impl Stats {
         }
         for (phase, unfinished) in &other.unfinished {
             self.unfinished.entry(*phase).or_default().add(unfinished);
+        }
+        for (said, silent) in &other.silent {
+            self.silent.entry(said).or_default().add(silent);
         }
         for (name, departure) in &other.departures {
             let own = self
@@ -258,6 +271,11 @@ impl Stats {
         let mut all = load::Unfinished::default();
         self.unfinished_by_phase().values().for_each(|of| all.add(of));
         all
+    }
+
+    /// Players that got nothing more of a stream that is not ours, by what was said of it, for the record.
+    pub fn silent_by_word(&self) -> BTreeMap<String, load::Silent> {
+        self.silent.iter().map(|(said, silent)| ((*said).to_owned(), *silent)).collect()
     }
 
     /// By name, for the record.

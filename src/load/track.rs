@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::Run;
 use super::media::{Found, Kind, Likeness};
 use super::stats::{Metric, Stats};
+use super::{Run, said};
 use crate::wire::media::{self, is_keyframe};
 
 /// Ranges of missing frames that are remembered; beyond, the oldest are lost for good.
@@ -31,6 +31,8 @@ pub struct Receiver {
     /// When `play` was sent.
     asked_ns: u64,
     last_ns: Option<u64>,
+    /// What was said behind it of a stream that is not ours and is over.
+    over: Option<&'static str>,
     keyed: bool,
     /// Its video began.
     joined: bool,
@@ -52,6 +54,7 @@ impl Receiver {
             publisher,
             asked_ns,
             last_ns: None,
+            over: None,
             keyed: false,
             joined: false,
             aged: false,
@@ -74,6 +77,14 @@ impl Receiver {
         self.last_ns
     }
 
+    /// Takes what else the target says: only of a stream that is not ours nobody knows when it is over.
+    pub fn hear(&mut self, type_id: u8, payload: &[u8]) {
+        if self.publisher.is_none() {
+            let over = said::tidings(type_id, payload).map(|(said, over)| over.then_some(said));
+            self.over = over.unwrap_or(self.over);
+        }
+    }
+
     /// Takes an audio or video message.
     pub fn take(&mut self, run: &Run, stats: &mut Stats, came: Came, payload: &[u8]) {
         let Came { at, kind, timestamp } = came;
@@ -84,6 +95,7 @@ impl Receiver {
             None => false,
         };
         stats.counts.received += 1;
+        self.over = None;
         match self.last_ns.replace(at) {
             Some(last) => stats.record_ns(Metric::Gap, last, at),
             None => stats.record_ns(Metric::FirstFrame, self.asked_ns, at),
@@ -245,6 +257,12 @@ impl Receiver {
     /// Frames that a later one of their kind overtook and that have not come.
     pub fn missing(&self) -> u64 {
         self.tracks.iter().map(|track| track.lost(track.next)).sum()
+    }
+
+    /// How many nanoseconds before its end it got the last frame of a stream that is not ours, and by what the target said since that this is over.
+    pub fn silence(&self, end: u64) -> Option<(u64, Option<&'static str>)> {
+        let last = self.last_ns.filter(|_| self.publisher.is_none())?;
+        Some((end.saturating_sub(last), self.over))
     }
 
     /// Accounts for what was planned before `until` and did not come: each such frame once.

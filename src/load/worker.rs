@@ -601,10 +601,12 @@ impl Worker {
             self.shard.up.set(self.shard.up.get() - 1);
         }
         let until = self.until().min(now);
+        let mut silence = None;
         if let Some(receiver) = self.receiver.take() {
             receiver.borrow().end(self.run(), &mut stats, until, now);
             let absent = receiver.borrow().absent(self.run(), until).filter(|_| !slow && result.is_ok());
             result = absent.map_or(result, |why| Err((Phase::FirstFrame, why)));
+            silence = receiver.borrow().silence(until).filter(|_| !slow);
         } else if let Role::Publisher(number) = self.job.role {
             let until = if result.is_ok() { until } else { now };
             self.shard.run.slots[number as usize].ended_ns.store(until, Ordering::Release);
@@ -614,7 +616,10 @@ impl Worker {
         match result {
             Ok(()) if !self.up => stats.cut_off(self.phase, now - self.began),
             Ok(()) if waits => stats.cut_off(self.phase, now - self.since),
-            Ok(()) => stats.counts.ended += 1,
+            Ok(()) => {
+                stats.counts.ended += 1;
+                silence.into_iter().for_each(|(ago, said)| stats.last_came(ago, said));
+            }
             Err((phase, why)) => stats.fail(phase, why),
         }
     }

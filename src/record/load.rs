@@ -189,6 +189,28 @@ pub struct Sessions {
     /// that is not ours, which are among `started`, and all else of those that are not.
     #[serde(default)]
     pub unfinished_by_phase: BTreeMap<String, Unfinished>,
+    /// Of those that went on until we ended them: players of a stream that is not ours to which nothing came any more, for two seconds or longer, or
+    /// since the target said that the stream is over; by the message that said so, or `nothing`. The time without a frame is in
+    /// `gap` too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub silent_by_word: BTreeMap<String, Silent>,
+}
+
+/// Players that got nothing more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Silent {
+    /// How many.
+    pub count: u64,
+    /// How long before its end one of them got its last frame at most.
+    pub longest_ms: u64,
+}
+
+impl Silent {
+    /// Adds others.
+    pub fn add(&mut self, other: &Silent) {
+        self.count += other.count;
+        self.longest_ms = self.longest_ms.max(other.longest_ms);
+    }
 }
 
 /// Sessions that the end of the run cut off in one phase.

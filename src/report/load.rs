@@ -124,6 +124,18 @@ fn sessions(out: &mut String, load: &Load) {
             of.count
         );
     }
+    for (said, of) in &s.silent_by_word {
+        let longest = of.longest_ms as f64 / 1000.0;
+        let said = match said.as_str() {
+            "nothing" => "that their stream is over was not said".to_owned(),
+            said => format!("the target said {said}"),
+        };
+        let _ = writeln!(
+            out,
+            "          {} of those kept got nothing more for up to {longest:.2} s before their end; {said}",
+            of.count
+        );
+    }
 }
 
 /// What is counted apart.
@@ -425,7 +437,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::record::load::{Brief, FindStep, Unfinished};
+    use crate::record::load::{Brief, FindStep, Silent, Unfinished};
 
     #[test]
     fn a_second_says_what_went_wrong_beside_what_went_well() {
@@ -557,12 +569,15 @@ mod tests {
     }
 
     #[test]
-    fn who_was_cut_off_is_said() {
+    fn who_was_cut_off_or_got_nothing_more_is_said() {
         let (mut load, mut text) = (Load::default(), String::new());
         let [one, two] = [(1, 0, 40), (9, 7, 6210)];
         for (phase, (count, late, longest_ms)) in [("connect", one), ("handshake", two)] {
             let of = Unfinished { count, late, longest_ms };
             load.sessions.unfinished_by_phase.insert(phase.into(), of);
+        }
+        for (word, count, longest_ms) in [("nothing", 3, 58_200), ("Stream EOF", 1, 500)] {
+            load.sessions.silent_by_word.insert(word.into(), Silent { count, longest_ms });
         }
         sessions(&mut text, &load);
         promise(
@@ -573,6 +588,8 @@ mod tests {
         for line in [
             "          1 unfinished: in connect when the run was over, 0.04 s at most",
             "          9 unfinished: in handshake when the run was over, 6.21 s at most, 7 of them for 2 s or longer",
+            "          3 of those kept got nothing more for up to 58.20 s before their end; that their stream is over was not said",
+            "          1 of those kept got nothing more for up to 0.50 s before their end; the target said Stream EOF",
             "MISSED    failed = 0: 8 (7 of them unfinished, for 2 s or longer)",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}: {text}");
