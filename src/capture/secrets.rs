@@ -1,12 +1,24 @@
 //! Stream keys, passwords and tokens in what peers say: found, and masked before anything is shown.
+//!
+//! A secret is, also where what separates it is escaped as in a URL (`%3F`):
+//! - in a stream's name or a URL, what stands behind `?` or `#`: the value behind each `=`, or all of it; in other texts the values, where there are any;
+//! - in them too, a part of the path that is like the keys of the platforms: twelve characters at least, letters and digits;
+//! - the password in `USER:PASSWORD@HOST`, and of a URL the user where no password is;
+//! - what a field holds whose name says so (`token`, `password`, `streamKey`, …), and what stands behind such a name and `=` or `:` in a text;
+//! - each argument of a command whose name says so, texts behind the command object of connect, and keys among the arguments of a service's own commands;
+//! - what was one of these before in the session, wherever it is said again.
+//!
+//! Commands, data, shared objects and messages of unknown types are looked into; a secret that no such rule tells is shown.
 
 use std::ops::Range;
 
 use bstr::{BStr, BString, ByteSlice};
+use bytes::Bytes;
 
-use crate::wire::amf0::Value;
+use crate::wire::amf0::{self, Value};
 use crate::wire::amf3;
 use crate::wire::message::{Command, Message, UserControl};
+use crate::wire::shared_object::{Event, SharedObject};
 
 /// What stands where a secret stood.
 pub const MASK: &str = "***";
@@ -62,17 +74,56 @@ impl Secrets {
         match message {
             Message::Command(command) => self.command(command),
             Message::Data(_, values) => self.values(values, Place::Other),
-            Message::SharedObject(_, payload)
-            | Message::UserControl(UserControl::Unknown { data: payload, .. })
-            | Message::Unknown { payload, .. } => {
-                let masked = self.text(payload.as_bstr(), Place::Other);
-                masked.map(|masked| *payload = Vec::from(masked).into()).is_some()
-            }
+            Message::SharedObject(_, body) => self.shared_object(body),
+            Message::UserControl(UserControl::Unknown { data: payload, .. })
+            | Message::Unknown { payload, .. } => self.bytes(payload),
             _ => false,
         }
     }
 
+    fn bytes(&mut self, bytes: &mut Bytes) -> bool {
+        let masked = self.text(bytes.as_bstr(), Place::Other);
+        masked.map(|masked| *bytes = Vec::from(masked).into()).is_some()
+    }
+
+    fn shared_object(&mut self, body: &mut Bytes) -> bool {
+        let Ok(mut object) = SharedObject::decode(body) else { return self.bytes(body) };
+        let mut any = self.string(&mut object.name, Place::Name);
+        object.events.iter_mut().for_each(|event| any |= self.event(event));
+        if any {
+            let mut masked = Vec::new();
+            object.encode(&mut masked);
+            *body = masked.into();
+        }
+        any
+    }
+
+    fn event(&mut self, event: &mut Event) -> bool {
+        // What is set or was: its name and its value. What is said: a message's values.
+        let name = match (event.kind, &event.data[..]) {
+            (3 | 4, [a, b, rest @ ..]) => rest.get(..usize::from(u16::from_be_bytes([*a, *b]))),
+            (6, _) => Some(&[][..]),
+            _ => None,
+        };
+        let head = name.map_or(0, |name| if event.kind == 6 { 0 } else { 2 + name.len() });
+        let place = name.map_or(Place::Other, |name| Place::Other.within(name));
+        let Some(Ok(mut values)) = name.map(|_| amf0::decode_all(&event.data[head..])) else {
+            return self.bytes(&mut event.data);
+        };
+        let any = self.values(&mut values, place);
+        if any {
+            let mut masked = event.data[..head].to_vec();
+            amf0::encode_all(&values, &mut masked);
+            event.data = masked.into();
+        }
+        any
+    }
+
     fn command(&mut self, command: &mut Command) -> bool {
+        self.arguments(command) | self.string(&mut command.name, Place::Other)
+    }
+
+    fn arguments(&mut self, command: &mut Command) -> bool {
         let name = command.name.as_slice();
         if name == b"connect" {
             // rtmp 7.2.1.1: behind the command object any arguments may follow; services take tokens there.
@@ -154,14 +205,11 @@ impl Secrets {
 
     /// The text with its secrets masked; `None` where it has none.
     pub fn text(&mut self, text: &BStr, place: Place) -> Option<BString> {
-        let mut found = secrets_in(text, place);
-        if place != Place::Secret {
-            found.extend(labelled(text, b'='));
-        }
+        let mut found = wherever_escaped(text, |text| secrets_in(text, place));
         found.iter().for_each(|at| self.learn(&text[at.clone()]));
         if place != Place::Secret {
             // What stands behind a colon may be prose: it is not looked for elsewhere.
-            found.extend(labelled(text, b':'));
+            found.extend(wherever_escaped(text, |text| labelled(text, b':')));
         }
         if place == Place::Hidden && !text.is_empty() {
             found.push(0..text.len());
@@ -175,7 +223,7 @@ impl Secrets {
     fn learn(&mut self, secret: &[u8]) {
         self.remember(secret);
         if secret.contains(&b'%') {
-            self.remember(&unescaped(secret));
+            self.remember(&unescaped(secret).0);
         }
     }
 
@@ -240,16 +288,28 @@ fn masked(text: &[u8], mut parts: Vec<Range<usize>>, as_long: bool) -> BString {
     out
 }
 
-/// Without the escapes of a URL (rfc 3986 2.1).
-fn unescaped(text: &[u8]) -> Vec<u8> {
+/// What is found in the text as it stands, and in the one that a URL's escapes stand for; where each stands in the text.
+fn wherever_escaped(text: &[u8], find: impl Fn(&[u8]) -> Vec<Range<usize>>) -> Vec<Range<usize>> {
+    let mut found = find(text);
+    if text.contains(&b'%') {
+        let (plain, places) = unescaped(text);
+        found.extend(find(&plain).into_iter().map(|part| places[part.start]..places[part.end]));
+    }
+    found
+}
+
+/// Without the escapes of a URL (rfc 3986 2.1); and where each byte, and the end, stands in the text.
+fn unescaped(text: &[u8]) -> (Vec<u8>, Vec<usize>) {
     let digit = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16));
-    let (mut out, mut at) = (Vec::new(), 0);
+    let (mut out, mut places, mut at) = (Vec::new(), Vec::new(), 0);
     while let Some(byte) = text.get(at) {
         let escaped = digit(text.get(at + 1)).zip(digit(text.get(at + 2))).filter(|_| *byte == b'%');
         out.push(escaped.map_or(*byte, |(high, low)| (high * 16 + low) as u8));
+        places.push(at);
         at += if escaped.is_some() { 3 } else { 1 };
     }
-    out
+    places.push(text.len());
+    (out, places)
 }
 
 /// Where a known secret stands; short ones only as whole words, so that they do not hit other text.
@@ -267,41 +327,45 @@ fn repeated(text: &[u8], secret: &[u8], place: Place, found: &mut Vec<Range<usiz
     }
 }
 
-/// The secret parts of a text: the values of a query, the password of a URL, tokens that look like stream keys.
+/// The secret parts of a text: the values of a query, the password of a URL, tokens that look like stream keys, what `NAME=` says to be secret.
 fn secrets_in(text: &[u8], place: Place) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     if place == Place::Secret {
-        found.push(0..text.len());
-    } else {
-        // Names and URLs may have spaces; in what people write they are between the words.
-        let apart = |b: &u8| match place {
-            Place::Other => b.is_ascii_whitespace() || b.is_ascii_control() || b"\"'<>".contains(b),
-            _ => b.is_ascii_control(),
-        };
-        for word in text.split(apart) {
-            let word =
-                if place == Place::Other { word.trim_end_with(|c| ".,;:)]}".contains(c)) } else { word };
-            found.extend(secrets_in_word(word, place).into_iter().map(|secret| range_in(text, secret)));
-        }
+        found.extend((!text.is_empty()).then_some(0..text.len()));
+        return found;
+    }
+    // Names and URLs may have spaces; in what people write they are between the words.
+    let apart = |b: &u8| match place {
+        Place::Other => b.is_ascii_whitespace() || b.is_ascii_control() || b"\"'<>".contains(b),
+        _ => b.is_ascii_control(),
+    };
+    for word in text.split(apart) {
+        let word = if place == Place::Other { word.trim_end_with(|c| ".,;:)]}".contains(c)) } else { word };
+        found.extend(secrets_in_word(word, place).into_iter().map(|secret| range_in(text, secret)));
     }
     found.retain(|part| !part.is_empty());
+    found.extend(labelled(text, b'='));
     found
 }
 
 fn secrets_in_word(word: &[u8], place: Place) -> Vec<&[u8]> {
     let mut found = Vec::new();
-    let is_url = word.find("://").is_some();
-    let (path, query) = word.split_once_str("?").map_or((word, None), |(path, query)| (path, Some(query)));
+    let (path, query) = match word.iter().position(|b| b"?#".contains(b)) {
+        Some(at) => (&word[..at], Some(&word[at + 1..])),
+        None => (word, None),
+    };
+    let (scheme, after) =
+        path.split_once_str("://").map_or((None, path), |(scheme, after)| (Some(scheme), after));
+    let authority = after.split(|b| *b == b'/').next().unwrap_or_default();
+    let user = authority.rsplit_once_str("@").map(|(user, _)| user);
+    let password = user.and_then(|user| user.split_once_str(":")).map(|(_, password)| password);
+    let is_url = word.find("://").is_some() || password.is_some();
     if place == Place::Name || is_url {
         found.extend(path.split(|b| *b == b'/').filter(|token| looks_like_a_key(token)));
     }
-    if let Some((_, after)) = path.split_once_str("://")
-        && let Some((user, _)) = after.split(|b| *b == b'/').next().unwrap_or_default().split_once_str("@")
-    {
-        found.push(user.split_once_str(":").map_or(user, |(_, password)| password));
-    }
+    found.extend(password.or(user.filter(|_| scheme.is_some())));
     if place == Place::Name || is_url || query.is_some_and(|q| q.contains(&b'=')) {
-        let values = query.unwrap_or_default().split(|b| *b == b'&');
+        let values = query.unwrap_or_default().split(|b| b"&?#".contains(b));
         found.extend(values.map(|p| p.split_once_str("=").map_or(p, |(_, v)| v)));
     }
     found
@@ -355,7 +419,7 @@ fn value_at(text: &[u8], from: usize) -> Range<usize> {
 }
 
 /// At least [`KEY_LEN`] characters, letters and digits mixed, as the platforms' stream keys are.
-fn looks_like_a_key(token: &[u8]) -> bool {
+pub(super) fn looks_like_a_key(token: &[u8]) -> bool {
     token.len() >= KEY_LEN
         && token.iter().all(|b| b.is_ascii_alphanumeric() || b"-_+=".contains(b))
         && token.iter().any(u8::is_ascii_digit)
@@ -395,6 +459,9 @@ pub(super) fn logs_in(command: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::amf0;
+    use crate::wire::message::Encoding;
+    use crate::wire::shared_object::{Event, SharedObject};
 
     #[test]
     fn in_what_cannot_be_decoded_too() {
@@ -434,6 +501,18 @@ mod tests {
             (Place::Other, "connected to rtmp://key:1935/live, keyframe=2 author=me", None),
             (Place::Fact, "rtmp://host/live?token=a b", Some("rtmp://host/live?token=***")),
             (Place::Secret, "x", Some("***")),
+            (Place::Name, "cam#s3cret?x=1", Some("cam#***?x=***")),
+            (Place::Name, "cam?token=s3cret#x", Some("cam?token=***")),
+            (Place::Other, "camera #1 of 3", None),
+            (Place::Name, "cam%3Ftoken%3Ds3cret%26e%3D1", Some("cam%3Ftoken%3D***%26e%3D***")),
+            (Place::Name, "cam%3fs3cret", Some("cam%3f***")),
+            (Place::Other, "said cam%3Ftoken%3Ds3cret twice", Some("said cam%3Ftoken%3D*** twice")),
+            (Place::Other, "100%25 of it", None),
+            (Place::Fact, "joe:s3cret@host:1935/app", Some("joe:***@host:1935/app")),
+            (Place::Other, "at joe:s3cret@host/app.", Some("at joe:***@host/app.")),
+            (Place::Fact, "rtmp://joe:p@s3cret@host/app", Some("rtmp://joe:***@host/app")),
+            (Place::Fact, "host:1935/app@home", None),
+            (Place::Other, "joe@host", None),
         ] {
             let got = Secrets::default().text(BStr::new(text), place);
             assert_eq!(got, masked.map(BString::from), "{place:?} {text}");
@@ -454,6 +533,60 @@ mod tests {
         let mut said = event(b"token=abc");
         assert!(Secrets::default().mask(&mut said));
         assert_eq!(said, event(b"token=***"));
+    }
+
+    #[test]
+    fn names_of_commands_and_of_data() {
+        let masked = Message::command("auth?token=***", 2.0, vec![]);
+        assert_eq!(masked_after(&[], Message::command("auth?token=s3cret", 2.0, vec![])), masked);
+        let data = |name: &str| Message::Data(Encoding::Amf0, vec![name.into()]);
+        assert_eq!(masked_after(&[], data("onCue?token=s3cret")), data("onCue?token=***"));
+    }
+
+    #[test]
+    fn in_shared_objects() {
+        let object = |name: &str, token: Value, said: &str| {
+            let named = |name: &str, value: Value| {
+                let mut data = [&[0, name.len() as u8][..], name.as_bytes()].concat();
+                value.encode(&mut data);
+                data
+            };
+            let mut message = Vec::new();
+            amf0::encode_all(&["say".into(), said.into()], &mut message);
+            let event = |kind, data: Vec<u8>| Event { kind, data: data.into() };
+            let events = vec![
+                event(1, vec![]),
+                event(4, named("token", token.clone())),
+                event(3, named("room", Value::object([("password", "x".into()), ("n", 1.0.into())]))),
+                event(6, message),
+                event(99, b"\0key=s3cret\x01".to_vec()),
+            ];
+            let mut body = Vec::new();
+            SharedObject { name: name.into(), version: 1, persistence: 2, reserved: 0, events }
+                .encode(&mut body);
+            body
+        };
+        let mut secrets = Secrets::default();
+        for encoding in [Encoding::Amf0, Encoding::Amf3] {
+            let mut message =
+                Message::SharedObject(encoding, object("room?key=s3cret", "abc1".into(), "with abc1").into());
+            assert!(secrets.mask(&mut message));
+            let Message::SharedObject(_, body) = message else { panic!("a shared object") };
+            let shown = SharedObject::decode(&body).expect("still one");
+            assert_eq!(shown.name, "room?key=***");
+            assert_eq!(shown.events.len(), 5);
+            assert!(
+                [&b"s3cret"[..], b"abc1"].into_iter().all(|secret| !body.contains_str(secret)),
+                "{:?}",
+                body.as_bstr()
+            );
+            assert!(shown.events[2].data.contains_str("***") && shown.events[3].data.ends_with(b"with ***"));
+        }
+        let mut harmless = Message::SharedObject(
+            Encoding::Amf0,
+            object("room", Value::Null, "nothing")[..40].to_vec().into(),
+        );
+        assert!(!Secrets::default().mask(&mut harmless));
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //!
 //! Each packet stays a packet of the same length at the same time, behind the same headers, with other addresses in them; checksums of TCP and UDP
 //! are made again, but become 0 where the capture lacks what they are of. Fragments get the parts of their datagram, which is put together as the
-//! reader does it; those of a datagram that is never whole keep headers alone, unless they repeat one that was. Bytes that came twice are replaced alike, whichever copy differs.
+//! reader does it; those of a datagram that is never whole keep headers alone, unless they repeat one that was. Bytes that came twice are replaced
+//! alike, whichever copy differs.
 //! Of a direction that is shown to be RTMP, by a message or by the answer to the handshake, are kept the handshake, chunk headers, control messages, the
 //! shape of commands and data, sequence headers and the first bytes of audio and video. All else becomes zeros, also what could not be decoded;
-//! other protocols keep the few bytes that name them. In commands and data each word of a text becomes another word of the same length, the same
-//! one throughout the file. Comments of the file are left out.
+//! other protocols keep the few bytes that name them. In commands and data, AMF0 or AMF3 without references to strings and traits, each word of a
+//! text becomes another word of the same length, the same one throughout the file. Comments of the file are left out.
 
 mod packets;
 mod pieces;
@@ -27,6 +28,7 @@ use super::session::{MAX_UNFINISHED, naming};
 use super::shake::is_met;
 use super::stream::{Connection, Direction, Handler, Hole, Streams};
 use crate::record::spool::{Bytes, Spool};
+use crate::wire::amf0::Value;
 use crate::wire::chunk::{ChunkHeader, ChunkReader, Limits, MessageHeader, Quirks, ReadEvent};
 use crate::wire::handshake::BLOCK_LEN;
 use crate::wire::media::{Kind, kind};
@@ -487,17 +489,21 @@ fn values(type_id: u8, payload: &[u8], words: &Words) -> Option<Vec<u8>> {
             if logs_in(&command.name) || !is_of_protocol(&command.name) {
                 command.args.iter_mut().for_each(without_number);
             }
-            command.args.iter_mut().all(|v| words.replace(v))
+            words.name(&mut command.name);
+            command.args.iter_mut().for_each(|v| words.replace(v));
         }
         Message::Data(_, values) => {
-            let names = 1 + usize::from(
-                values.first().is_some_and(|v| v.as_text().is_some_and(|t| t.starts_with(b"@"))),
-            );
-            values.iter_mut().skip(names).all(|v| words.replace(v))
+            let for_another = values.first().and_then(Value::as_text).is_some_and(|t| t.starts_with(b"@"));
+            let names = values.len().min(1 + usize::from(for_another));
+            let (names, values) = values.split_at_mut(names);
+            names.iter_mut().for_each(|name| match name {
+                Value::String(name) => words.name(name),
+                other => words.replace(other),
+            });
+            values.iter_mut().for_each(|v| words.replace(v));
         }
-        _ => false,
+        _ => return None,
     }
-    .then_some(())?;
     let mut out = Vec::new();
     message.encode(&mut out);
     (out.len() == payload.len()).then_some(out)
@@ -537,7 +543,8 @@ impl Handler for Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::amf0::Value;
+    use crate::wire::amf3;
+    use crate::wire::message::{Command, Encoding};
 
     #[test]
     fn numbers_that_are_secrets_become_0() {
@@ -552,6 +559,31 @@ mod tests {
         {
             let kept = kept_payload(type_id::COMMAND_AMF0, &command(name, 4711.0, 12.0), &Words::default());
             assert_eq!(kept, command(name, 0.0, other), "{name}");
+        }
+    }
+
+    #[test]
+    fn commands_and_data_of_both_encodings_have_other_words() {
+        let value = Value::Amf3(amf3::Value::String("sekret".into()));
+        for encoding in [Encoding::Amf0, Encoding::Amf3] {
+            let command = Command {
+                encoding,
+                name: "auth?key=sekret".into(),
+                transaction_id: Some(3.0),
+                args: vec![Value::Null, value.clone(), Value::Amf3(amf3::Value::Integer(4711))],
+            };
+            let data = vec!["@setDataFrame".into(), "onMetaData".into(), "sekret".into(), value.clone()];
+            for message in [Message::Command(command), Message::Data(encoding, data)] {
+                let mut payload = Vec::new();
+                message.encode(&mut payload);
+                let kept = kept_payload(message.type_id(), &payload, &Words::default());
+                assert_eq!(kept.len(), payload.len());
+                let shows = |text: &[u8]| kept.windows(text.len()).any(|w| w == text);
+                assert!(!shows(b"sekret") && !shows(&[0xa4, 0x67]), "{kept:?}");
+                let is_data = matches!(message, Message::Data(..));
+                assert_eq!(is_data, shows(b"@setDataFrame") && shows(b"onMetaData"));
+                assert!(Message::decode(message.type_id(), &kept).is_ok());
+            }
         }
     }
 

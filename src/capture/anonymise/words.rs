@@ -2,8 +2,9 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use crate::capture::secrets::names_a_secret;
-use crate::wire::amf0::Value;
+use crate::capture::secrets::{looks_like_a_key, names_a_secret};
+use crate::wire::amf0::{self, Value};
+use crate::wire::amf3;
 
 /// Fields that name programs and formats; of their text is kept what cannot be a key.
 const PROGRAMS: [&[u8]; 6] = [b"flashVer", b"fmsVer", b"encoder", b"mode", b"videocodecid", b"audiocodecid"];
@@ -22,32 +23,82 @@ pub struct Words {
 }
 
 impl Words {
-    /// Replaces the texts in a value; `false` where it has parts that are not looked into.
-    pub fn replace(&self, value: &mut Value) -> bool {
+    /// Replaces the texts in a value.
+    pub fn replace(&self, value: &mut Value) {
         match value {
-            Value::String(s) | Value::LongString(s) | Value::Xml(s) => {
-                self.text(s);
-                true
+            Value::String(s) | Value::LongString(s) | Value::Xml(s) => self.text(s),
+            Value::Object(fields) | Value::EcmaArray(fields) => self.fields(fields),
+            Value::Typed { class, fields } => {
+                self.name(class);
+                self.fields(fields);
             }
-            Value::Object(fields) | Value::EcmaArray(fields) | Value::Typed { fields, .. } => {
-                fields.iter_mut().all(|(name, v)| {
-                    if names_a_secret(name) {
-                        without_number(v);
-                    }
-                    let is_kept = v.as_text().is_some_and(|text| is_kept(name, text));
-                    if !name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_') {
-                        self.text(name);
-                    }
-                    is_kept || self.replace(v)
-                })
+            Value::StrictArray(values) => values.iter_mut().for_each(|v| self.replace(v)),
+            Value::Date { ms, .. } => *ms = 0.0,
+            Value::Amf3(value) => self.replace_3(value),
+            _ => {}
+        }
+    }
+
+    fn fields(&self, fields: &mut amf0::Fields) {
+        for (name, value) in fields {
+            if names_a_secret(name) {
+                without_number(value);
             }
-            Value::StrictArray(values) => values.iter_mut().all(|v| self.replace(v)),
-            Value::Date { ms, .. } => {
-                *ms = 0.0;
-                true
+            let is_kept = value.as_text().is_some_and(|text| is_kept(name, text));
+            self.name(name);
+            if !is_kept {
+                self.replace(value);
             }
-            Value::Amf3(_) => false,
-            _ => true,
+        }
+    }
+
+    fn replace_3(&self, value: &mut amf3::Value) {
+        use amf3::Value;
+        match value {
+            Value::String(s) | Value::XmlDoc(s) | Value::Xml(s) => self.text(s),
+            Value::Date(ms) => *ms = 0.0,
+            Value::Array { named, dense } => {
+                self.fields_3(named);
+                dense.iter_mut().for_each(|v| self.replace_3(v));
+            }
+            Value::Object(object) => {
+                self.name(&mut object.class);
+                self.fields_3(&mut object.sealed);
+                object.dynamic.iter_mut().for_each(|fields| self.fields_3(fields));
+            }
+            Value::VectorObject { class, items, .. } => {
+                self.name(class);
+                items.iter_mut().for_each(|v| self.replace_3(v));
+            }
+            // Bytes and rows of numbers may be anything.
+            Value::ByteArray(bytes) => bytes.fill(0),
+            Value::VectorInt { items, .. } => items.fill(0),
+            Value::VectorUint { items, .. } => items.fill(0),
+            Value::VectorDouble { items, .. } => items.fill(0.0),
+            _ => {}
+        }
+    }
+
+    fn fields_3(&self, fields: &mut amf3::Fields) {
+        for (name, value) in fields {
+            if names_a_secret(name) {
+                without_number_3(value);
+            }
+            let is_kept = matches!(value, amf3::Value::String(text) if is_kept(name, text));
+            self.name(name);
+            if !is_kept {
+                self.replace_3(value);
+            }
+        }
+    }
+
+    /// The name of a command, of data, of a class or of a field is kept where it can be one of a program's: letters, digits and `_`, with one sign
+    /// in front, and not like a stream key.
+    pub fn name(&self, name: &mut [u8]) {
+        let bare = name.strip_prefix(b"@").or(name.strip_prefix(b"|")).unwrap_or(name);
+        let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        if name != b"*" && (!bare.iter().all(is_name) || looks_like_a_key(bare)) {
+            self.text(name);
         }
     }
 
@@ -111,8 +162,26 @@ fn is_kept(field: &[u8], text: &[u8]) -> bool {
 
 /// A number that may be a secret becomes 0.
 pub fn without_number(value: &mut Value) {
-    if let Value::Number(number) = value {
-        *number = 0.0;
+    match value {
+        Value::Number(number) => *number = 0.0,
+        Value::Amf3(value) => without_number_3(value),
+        _ => {}
+    }
+}
+
+/// As [`without_number`]; an integer becomes the least that takes as many bytes (amf3 1.3.1).
+fn without_number_3(value: &mut amf3::Value) {
+    match value {
+        amf3::Value::Double(number) => *number = 0.0,
+        amf3::Value::Integer(number) => {
+            *number = match *number {
+                0..0x80 => 0,
+                0x80..0x4000 => 0x80,
+                0x4000..0x20_0000 => 0x4000,
+                _ => 0x20_0000,
+            };
+        }
+        _ => {}
     }
 }
 
@@ -122,6 +191,8 @@ fn is_hex(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bstr::BString;
+
     use super::*;
 
     #[test]
@@ -143,16 +214,77 @@ mod tests {
         ] {
             let mut value = Value::object([(field, text.into())]);
             let before = value.clone();
-            assert!(words.replace(&mut value));
+            words.replace(&mut value);
             assert_eq!(value == before, kept, "{field}: {text}");
         }
         let date = |ms: f64| Value::Date { ms, zone: 60 };
         let mut value = Value::object([("john.doe@example.com", 1.0.into()), ("when", date(1e12))]);
-        assert!(words.replace(&mut value));
+        words.replace(&mut value);
         let Value::Object(fields) = value else { panic!("an object") };
         let key = fields[0].0.to_string();
         assert!(key.len() == 20 && key.contains('@') && !key.contains("doe"), "{key}");
         assert_eq!(fields[1].1, date(0.0));
+    }
+
+    #[test]
+    fn names_are_kept_that_are_no_texts() {
+        let words = Words::default();
+        for (name, kept) in [
+            ("onMetaData", true),
+            ("@setDataFrame", true),
+            ("|RtmpSampleAccess", true),
+            ("_result", true),
+            ("auth?token=s3cret", false),
+            ("john.doe", false),
+            ("live_12345_AbCdEfGh", false),
+        ] {
+            let mut other = BString::from(name);
+            words.name(&mut other);
+            assert_eq!(other == name, kept, "{other}");
+            assert_eq!(other.len(), name.len());
+        }
+        let mut value = Value::Typed { class: "s3cret-12".into(), fields: vec![] };
+        words.replace(&mut value);
+        assert!(!matches!(value, Value::Typed { class, .. } if class == "s3cret-12"));
+    }
+
+    #[test]
+    fn in_amf3_as_in_amf0() {
+        use amf3::{Object, Value as Amf3};
+        let object = |app: &str, pin: Amf3, code: &str, at: f64, n: i32, key: &str| {
+            let sealed = vec![("app".into(), Amf3::String(app.into())), ("pin".into(), pin)];
+            let dynamic = vec![("code".into(), Amf3::String(code.into())), (key.into(), Amf3::Date(at))];
+            let object = Object { class: "".into(), sealed, dynamic: Some(dynamic) };
+            let dense = vec![
+                Amf3::ByteArray(app.as_bytes().to_vec()),
+                Amf3::Xml(app.into()),
+                Amf3::VectorInt { fixed: true, items: vec![n] },
+                Amf3::Integer(7),
+                Amf3::Reference { marker: 10, index: 0 },
+            ];
+            let items = vec![Amf3::Array { named: vec![(key.into(), Amf3::XmlDoc(app.into()))], dense }];
+            let vector = Amf3::VectorObject { fixed: false, class: "*".into(), items };
+            Value::StrictArray(vec![Value::Amf3(Amf3::Object(Box::new(object))), Value::Amf3(vector)])
+        };
+        let code = "NetConnection.Connect.Success";
+        let encoded = |value: &Value| {
+            let mut bytes = Vec::new();
+            value.encode(&mut bytes);
+            bytes
+        };
+        for pin in [Amf3::Integer(4711), Amf3::Integer(-1), Amf3::Integer(5), Amf3::Double(4711.0)] {
+            let before = object("sekret", pin, code, 1e12, 4711, "joe@doe");
+            let mut value = before.clone();
+            Words::default().replace(&mut value);
+            let bytes = encoded(&value);
+            assert_eq!(bytes.len(), encoded(&before).len());
+            let shows = |text: &[u8]| bytes.windows(text.len()).any(|w| w == text);
+            let gone = [&b"sekret"[..], b"joe", b"doe", &4711i32.to_be_bytes(), &1e12f64.to_be_bytes()];
+            assert_eq!(gone.into_iter().find(|text| shows(text)), None);
+            assert!(shows(b"app") && shows(b"pin") && shows(code.as_bytes()) && shows(&[4, 7, 10]));
+            let pins = [&[4, 0xa4, 0x67][..], &[4, 0xff, 0xff, 0xff, 0xff], &[4, 5], &4711f64.to_be_bytes()];
+            assert_eq!(pins.into_iter().find(|pin| shows(pin)), None);
+        }
     }
 
     #[test]
