@@ -278,6 +278,27 @@ fn secrets_are_masked_in_every_output() {
     }
 }
 
+#[test]
+fn secrets_are_masked_where_the_target_is_wrong_or_out_of_place() {
+    let tests: [(&[&str], &str); 6] = [
+        (
+            &["test", "rtmp://u:tellnobody@h:x/live/tellnobody?k=tellnobody"],
+            "'rtmp://***@h:x/live/***?k=***'",
+        ),
+        (&["load", "u:tellnobody@h/live"], "'***@h/live'"),
+        (&["test", "rtmp://h/live", "rtmp://h/live/tellnobody"], "argument 'rtmp://h/live/***'"),
+        (&["rtmp://h/live/tellnobody"], "subcommand 'rtmp://h/live/***'"),
+        (&["replay", "rtmp://h/live/tellnobody"], "a URL stands where the file of a capture is expected"),
+        (&["inspect", "rtmp://h/live/tellnobody"], "a URL stands where the file of a capture is expected"),
+    ];
+    for (args, told) in tests {
+        let output = Command::new(BINARY).args(args).output().expect("the program runs");
+        let said = err(&output);
+        assert_eq!(status(&output), 2, "{said}");
+        assert!(said.contains(told) && !said.contains("tellnobody"), "{args:?}: {said}");
+    }
+}
+
 /// The names of both streams would be one if the second's were behind the query.
 #[test]
 fn a_query_stays_behind_the_name_of_each_stream() {

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
-use super::{Exit, Failure, complain};
+use super::{Exit, Failure, complain, value};
 use crate::capture;
 use crate::capture::script::Script;
 use crate::capture::secrets::{self, Secrets};
@@ -31,12 +31,13 @@ use crate::wire::time::Time;
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// A pcap or pcapng file, gzip'd or not, or the bytes of one direction of one connection.
+    #[arg(value_parser = value::capture())]
     capture: PathBuf,
     /// Where the result goes: text or json, and a file behind a colon.
     #[arg(short, long = "output", value_name = "FORMAT[:FILE]", value_parser = output::one_of(FORMATS))]
     output: Vec<Output>,
     /// Only this TCP connection, by its number.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value::whole(0_u64..=u64::MAX))]
     stream: Option<u64>,
     /// Print every message, in the notation of scenarios.
     #[arg(long)]

@@ -21,6 +21,8 @@ mod test;
 mod tls;
 mod value;
 
+use crate::net::target;
+
 /// A verb's result as the exit status that the contract names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -97,7 +99,7 @@ enum Verb {
 pub fn main() -> ExitCode {
     let matches = from_environment(Cli::command()).try_get_matches();
     let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = cli.unwrap_or_else(|e| with_origin(e).exit());
+    let cli = cli.unwrap_or_else(|e| masked(with_origin(e)).exit());
     let result: Result<Exit, Failure> = match cli.verb {
         Verb::Check(args) => check::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
@@ -148,6 +150,20 @@ fn with_origin(mut error: clap::Error) -> clap::Error {
     let Some(name) = name.filter(|name| told(name).is_some()) else { return error };
     let tip = format!("{name} of the environment says so").into();
     error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    error
+}
+
+/// An error without the secrets of a TARGET that is wrong or in a wrong place.
+fn masked(mut error: clap::Error) -> clap::Error {
+    let of_target = error.get(ContextKind::InvalidArg) == Some(&ContextValue::String("[TARGET]".into()));
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg, ContextKind::InvalidSubcommand] {
+        if let Some(ContextValue::String(text)) = error.get(kind)
+            && ((of_target && kind == ContextKind::InvalidValue) || text.contains("://"))
+        {
+            let text = target::masked_url(text);
+            error.insert(kind, ContextValue::String(text));
+        }
+    }
     error
 }
 

@@ -23,6 +23,7 @@ use crate::report;
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
     /// A pcap or pcapng file, gzip'd or not, or the bytes of the client's direction of one connection.
+    #[arg(value_parser = value::capture())]
     capture: PathBuf,
     /// rtmp[s]://host[:port]/app[/name][?query]; without it the built-in reference server. Its app and name stand in place of the recorded ones.
     target: Option<Target>,

@@ -72,13 +72,13 @@ pub struct TestArgs {
     #[arg(long)]
     strict: bool,
     /// The target's process, so that memory can be judged.
-    #[arg(long)]
+    #[arg(long, value_parser = value::whole(0_u32..=u32::MAX))]
     pid: Option<u32>,
     /// A fact about the target that wins over what calibration finds (`relay=passthrough`, `acks`). Repeatable.
     #[arg(long, value_name = "FACT")]
     profile: Vec<Fact>,
     /// What every random choice is drawn from; without it another one each run.
-    #[arg(long)]
+    #[arg(long, value_parser = value::whole(0_u64..=u64::MAX))]
     seed: Option<u64>,
     /// Show stream keys and passwords.
     #[arg(long)]

@@ -3,8 +3,11 @@
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 /// Reads a whole number in this range.
 pub fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
@@ -50,6 +53,14 @@ pub fn ip(s: &str) -> Result<IpAddr, String> {
 pub fn address(s: &str) -> Result<SocketAddr, String> {
     s.parse().map_err(|_| {
         "expected an IP address and a port, as in 127.0.0.1:1935, 0.0.0.0:1935 or [::1]:0".into()
+    })
+}
+
+/// The file of a capture.
+pub fn capture() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|file| match file.to_string_lossy().contains("://") {
+        true => Err("a URL stands where the file of a capture is expected"),
+        false => Ok(PathBuf::from(file)),
     })
 }
 

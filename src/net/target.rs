@@ -29,17 +29,14 @@ pub struct Target {
 
 /// Why a text is no TARGET.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{given}': {expected}; expected rtmp[s]://host[:port]/app[/prefix][?query]")]
-pub struct TargetError {
-    given: String,
-    expected: &'static str,
-}
+#[error("{0}; expected rtmp[s]://host[:port]/app[/prefix][?query]")]
+pub struct TargetError(&'static str);
 
 impl FromStr for Target {
     type Err = TargetError;
 
     fn from_str(given: &str) -> Result<Target, TargetError> {
-        let error = |expected| TargetError { given: given.to_owned(), expected };
+        let error = TargetError;
         let (secure, rest) = match given.split_once("://") {
             Some(("rtmp", rest)) => (false, rest),
             Some(("rtmps", rest)) => (true, rest),
@@ -209,6 +206,27 @@ pub fn masked_name(name: &str) -> String {
 pub fn mask_name(text: &str, name: &str) -> String {
     let (stem, query) = name.split_once('?').map_or((name, None), |(stem, query)| (stem, Some(query)));
     masked(text, &secrets_of(stem, "", query))
+}
+
+/// What was meant for a TARGET and may be none, with all masked that would be secret in one.
+pub fn masked_url(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
+    let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+    let (credentials, rest) =
+        rest.rsplit_once('@').map_or((None, rest), |(secret, rest)| (Some(secret), rest));
+    let mut parts = rest.splitn(3, '/');
+    let place = parts.by_ref().take(2).collect::<Vec<_>>().join("/");
+    let prefix = parts.next().filter(|prefix| !prefix.is_empty());
+    [
+        scheme.map(|scheme| format!("{scheme}://")),
+        credentials.map(|_| format!("{MASK}@")),
+        Some(place),
+        prefix.map(|_| format!("/{MASK}")),
+        query.map(|query| format!("?{}", masked_query(query))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn masked_query(query: &str) -> String {
@@ -382,6 +400,20 @@ mod tests {
             ("{i}", "no such stream: 7", "no such stream: 7"),
         ] {
             assert_eq!(mask_name(text, name), masked, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_target_is_masked_too() {
+        for (text, shown) in [
+            ("rtmp://u:pw@host:x/live/key?token=abc&flag", "rtmp://***@host:x/live/***?token=***&***"),
+            ("http://u:p@w@host", "http://***@host"),
+            ("u:pw@host/live/a/b", "***@host/live/***"),
+            ("127.0.0.1:1935/live", "127.0.0.1:1935/live"),
+            ("rtmp:/host/live/", "rtmp:/host/***"),
+            ("", ""),
+        ] {
+            assert_eq!(masked_url(text), shown, "{text}");
         }
     }
 
