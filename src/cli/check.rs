@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, output, warn};
 use crate::net::peer::fault_names;
 use crate::notation::error::Error;
 use crate::report::count;
@@ -35,13 +35,13 @@ pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         wrong += check(path, &mut scenarios)?;
     }
     if wrong > 0 {
-        eprintln!("{}", count(wrong as u64, "mistake"));
+        warn(&format!("{}\n", count(wrong as u64, "mistake")));
         return Ok(Exit::Usage);
     }
     let cases: usize = scenarios.iter().map(|scenario| scenario.cases.len()).sum();
     let [scenarios, cases] =
         [(scenarios.len(), "scenario"), (cases, "case")].map(|(n, what)| count(n as u64, what));
-    println!("{scenarios}, {cases} checked");
+    output::say(&format!("{scenarios}, {cases} checked\n"))?;
     Ok(Exit::Clean)
 }
 
@@ -83,7 +83,7 @@ fn check(path: &Path, scenarios: &mut Vec<Scenario>) -> Result<usize, Failure> {
 }
 
 fn tell(file: &Path, text: &str, errors: &[Error]) -> usize {
-    errors.iter().for_each(|error| eprint!("{}", error.render(&file.to_string_lossy(), text)));
+    errors.iter().for_each(|error| warn(&error.render(&file.to_string_lossy(), text)));
     errors.len()
 }
 

@@ -77,8 +77,9 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let envelope = Envelope::begin("inspect");
     let named = [("--flv", &args.flv), ("--scn", &args.scn), ("--anonymise", &args.anonymise)];
     let named = named.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?)));
-    let files = args.output.iter().filter_map(|output| Some(("-o", output.file.as_deref()?)));
-    output::keep_apart(("the capture", &args.capture), named.chain(files)).map_err(Failure::usage)?;
+    let files = output::files(&args.output);
+    output::keep_apart([("the capture", args.capture.as_path())], named.chain(files))
+        .map_err(Failure::usage)?;
     let outputs = output::resolve(&args.output).map_err(Failure::usage)?;
     let text_on_stdout = outputs.iter().any(|o| o.file.is_none() && o.format == Format::Text);
     if (args.messages || args.hex) && !text_on_stdout {
@@ -95,7 +96,7 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let mut listener = Listener::new(args).map_err(|e| Failure::usage(e.to_string()))?;
     let mut found =
         capture::read_spooled(&args.capture, args.show_secrets, &mut listener).map_err(|e| of_file(&e))?;
-    let missing = listener.finish().map_err(|e| Failure::usage(e.to_string()))?;
+    let missing = listener.finish().map_err(|e| Failure::internal(e.to_string()))?;
     if let Some(n) = args.stream {
         found.sessions.retain(|number| number == n);
         found.other.retain(|number| number == n);
@@ -109,13 +110,12 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
         (Exit::Clean, Outcome::Clean)
     };
     let record = envelope.end(outcome, envelope::arguments(args.show_secrets));
-    for output in &outputs {
-        let written = output.write_by(|out| match output.format {
+    output::write_all(&outputs, |output| {
+        output.write_by(|out| match output.format {
             Format::Json => json(out, &record, &found),
             _ => report::inspect::text(out, &file, &found),
-        });
-        written.map_err(Failure::usage)?;
-    }
+        })
+    })?;
     if let Some(to) = &args.anonymise {
         anonymise(&args.capture, to).map_err(|e| of_file(&e))?;
     }

@@ -154,6 +154,8 @@ const FORMATS: &[Format] = &[Format::Text, Format::Json, Format::Csv, Format::Hl
 /// # Errors
 /// When it could not run: with the exit status and what to say.
 pub fn run(args: &LoadArgs) -> Result<Exit, Failure> {
+    let read = args.media.iter().map(|file| ("--media", file.as_path())).chain(args.tls.file());
+    output::keep_apart(read, output::files(&args.output)).map_err(Failure::usage)?;
     let outputs = output::resolve(&args.output).map_err(Failure::usage)?;
     let media = media(args)?;
     let plan = plan(args, media.shape())?;

@@ -1,6 +1,6 @@
 //! The arguments; the only place that prints.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::builder::BoolishValueParser;
@@ -167,10 +167,14 @@ fn masked(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// One line on stderr, in one write: others may write there too.
+/// One line on stderr that says who complains.
 fn complain(what: &str) {
-    let line = format!("rtmp-bench: {what}\n");
-    eprint!("{line}");
+    warn(&format!("rtmp-bench: {what}\n"));
+}
+
+/// The text on stderr, in one write: others may write there too. Where nobody reads it, nobody is told.
+fn warn(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Ready at the first ^C or SIGTERM after the call; the next one kills.

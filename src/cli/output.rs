@@ -7,6 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use serde::Serialize;
+
+use super::Failure;
 
 /// A format and, where given, the file (for `pcapng` the folder) it goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +102,34 @@ pub fn resolve(asked: &[Output]) -> Result<Vec<Output>, String> {
     Ok(all)
 }
 
+/// Writes all results; one that cannot be written keeps no other from its place.
+///
+/// # Errors
+/// Those of all that could not be written.
+pub fn write_all(
+    outputs: &[Output],
+    write: impl FnMut(&Output) -> Result<(), String>,
+) -> Result<(), Failure> {
+    let failed: Vec<String> = outputs.iter().map(write).filter_map(Result::err).collect();
+    if failed.is_empty() { Ok(()) } else { Err(Failure::internal(failed.join("; "))) }
+}
+
+/// The text on stdout; a reader that went away is no error.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn say(text: &str) -> Result<(), Failure> {
+    write_all(&[Output { format: Format::Text, file: None }], |stdout| stdout.write(text))
+}
+
+/// A record, or a part of it, as JSON.
+///
+/// # Errors
+/// None that is known.
+pub fn json(what: &impl Serialize) -> Result<String, String> {
+    serde_json::to_string_pretty(what).map(|text| text + "\n").map_err(|e| e.to_string())
+}
+
 /// One word of a shell's command.
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
@@ -113,12 +144,17 @@ pub fn prepare(file: &Path) -> Result<(), String> {
     tried.map(drop).map_err(|e| format!("{}: {e}", file.display()))
 }
 
+/// The files that results go to, named by their argument.
+pub fn files(outputs: &[Output]) -> impl Iterator<Item = (&str, &Path)> {
+    outputs.iter().filter_map(|output| Some(("-o", output.file.as_deref()?)))
+}
+
 /// Refuses to write over what is read, and two things to one file. Named by the arguments that say them.
 ///
 /// # Errors
 /// Which two are one file.
 pub fn keep_apart<'a>(
-    input: (&'a str, &'a Path),
+    read: impl IntoIterator<Item = (&'a str, &'a Path)>,
     written: impl IntoIterator<Item = (&'a str, &'a Path)>,
 ) -> Result<(), String> {
     // Devices and pipes take everything.
@@ -127,7 +163,7 @@ pub fn keep_apart<'a>(
         (Err(_), Err(_)) => a == b,
         _ => false,
     };
-    let mut all = vec![input];
+    let mut all: Vec<_> = read.into_iter().collect();
     for (name, path) in written {
         if let Some((other, _)) = all.iter().find(|(_, other)| same(other, path)) {
             return Err(format!("{}: {name} would write over {other}", path.display()));
@@ -212,7 +248,7 @@ mod tests {
         std::os::unix::fs::symlink(at("in"), at("symlink")).unwrap();
         let input = at("in");
         let apart = |written: &[&Path]| {
-            keep_apart(("the capture", &input), written.iter().map(|path| ("--flv", *path)))
+            keep_apart([("the capture", input.as_path())], written.iter().map(|path| ("--flv", *path)))
         };
         for name in ["in", "link", "symlink"] {
             let said = apart(&[&at(name)]).unwrap_err();

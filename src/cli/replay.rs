@@ -98,8 +98,8 @@ const FORMATS: &[Format] = &[Format::Text, Format::Json];
 /// When it could not run: with the exit status and what to say.
 pub fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     let envelope = Envelope::begin("replay");
-    let files = args.output.iter().filter_map(|output| Some(("-o", output.file.as_deref()?)));
-    output::keep_apart(("the capture", &args.capture), files).map_err(Failure::usage)?;
+    output::keep_apart([("the capture", args.capture.as_path())], output::files(&args.output))
+        .map_err(Failure::usage)?;
     let outputs = output::resolve(&args.output).map_err(Failure::usage)?;
     let recorded = read(args)?;
     let target = match &args.target {
@@ -249,14 +249,8 @@ fn record(args: &ReplayArgs, envelope: &Envelope, outcome: Outcome, url: &str, r
 }
 
 fn write(record: &Record, outputs: &[Output]) -> Result<(), Failure> {
-    for output in outputs {
-        let text = match output.format {
-            Format::Json => {
-                serde_json::to_string_pretty(record).map_err(|e| Failure::internal(e.to_string()))? + "\n"
-            }
-            _ => report::replay::text(record),
-        };
-        output.write(&text).map_err(Failure::internal)?;
-    }
-    Ok(())
+    output::write_all(outputs, |output| match output.format {
+        Format::Json => output.write(&output::json(record)?),
+        _ => output.write(&report::replay::text(record)),
+    })
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 
-use super::{Exit, Failure, complain, interrupted, value};
+use super::{Exit, Failure, complain, interrupted, output, value};
 use crate::net::peer::log::{self, Told, What};
 use crate::net::peer::{self, AnyFault, Fault, Missing, Options, Peer, Taken};
 use crate::report::count;
@@ -63,10 +63,9 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     if args.list_faults {
         let number = |fault: Fault| fault.every().map_or(String::new(), |every| format!("[={every}]"));
         let peer = Fault::ALL.iter().map(|fault| (fault.name().to_owned() + &number(*fault), fault.text()));
-        for (name, text) in peer.chain(Quirks::texts().map(|(name, text)| (name.to_owned(), text))) {
-            say(&format!("{name:<28} {text}"))?;
-        }
-        return Ok(Exit::Clean);
+        let quirks = Quirks::texts().map(|(name, text)| (name.to_owned(), text));
+        let lines = peer.chain(quirks).map(|(name, text)| format!("{name:<28} {text}\n"));
+        return output::say(&lines.collect::<String>()).map(|()| Exit::Clean);
     }
     let mut options = Options {
         missing: match args.missing {

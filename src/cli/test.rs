@@ -23,7 +23,7 @@ use crate::report::{junit, probe, table};
 use crate::scenario::ast::Fact;
 use crate::scenario::clauses::Severity;
 use crate::scenario::expect::Expectations;
-use crate::scenario::suite::{self, Outcome, Segment, Selection, Settings, Suite, text_of};
+use crate::scenario::suite::{self, Listed, Outcome, Segment, Selection, Settings, Suite, text_of};
 
 /// Judge a server, scenario by scenario.
 #[derive(Debug, Args)]
@@ -112,6 +112,7 @@ const FORMATS: &[Format] = &[Format::Text, Format::Json, Format::Junit, Format::
 /// # Errors
 /// When it could not run: with the exit status and what to say.
 pub fn run(args: &TestArgs) -> Result<Exit, Failure> {
+    keep_apart(args)?;
     let outputs = output::resolve(&args.output).map_err(Failure::usage)?;
     let selection = Selection { patterns: args.scenario.clone(), severity: args.severity, slow: args.slow };
     let expectations = read_expectations(args)?;
@@ -130,20 +131,29 @@ pub fn run(args: &TestArgs) -> Result<Exit, Failure> {
     tokio::task::LocalSet::new().block_on(&runtime, judge(args, &suite, &expectations, &outputs))
 }
 
+fn keep_apart(args: &TestArgs) -> Result<(), Failure> {
+    // The same file may be read and made anew.
+    let renewed = |file: &Path| {
+        let names =
+            [Some(file), args.write_expect.as_deref()].map(|file| file.and_then(|f| f.canonicalize().ok()));
+        names[0].is_some() && names[0] == names[1]
+    };
+    let expect = args.expect.as_deref().filter(|file| !renewed(file)).map(|file| ("--expect", file));
+    let scenarios = args.scenario.iter().map(|pattern| ("-s", Path::new(pattern)));
+    let made = args.write_expect.iter().map(|file| ("--write-expect", file.as_path()));
+    let read = scenarios.chain(expect).chain(args.tls.file());
+    output::keep_apart(read, made.chain(output::files(&args.output))).map_err(Failure::usage)
+}
+
 fn list(suite: &Suite, outputs: &[Output]) -> Result<Exit, Failure> {
     let listed = suite.list();
-    for output in outputs {
-        let text = match output.format {
-            Format::Json => {
-                serde_json::to_string_pretty(&listed).map_err(|e| Failure::internal(e.to_string()))? + "\n"
-            }
-            _ => listed
-                .iter()
-                .map(|l| format!("{:<48} {:<24} {}\n", l.id, l.clause.join(","), l.title))
-                .collect(),
-        };
-        output.write(&text).map_err(Failure::internal)?;
-    }
+    output::write_all(outputs, |output| match output.format {
+        Format::Json => output.write(&output::json(&listed)?),
+        _ => {
+            let line = |l: &Listed| format!("{:<48} {:<24} {}\n", l.id, l.clause.join(","), l.title);
+            output.write(&listed.iter().map(line).collect::<String>())
+        }
+    })?;
     Ok(Exit::Clean)
 }
 
@@ -347,12 +357,14 @@ impl Run<'_> {
         let mut known = Suite::select(&everything).map_err(Failure::internal)?.ids();
         known.extend(cases.iter().map(|c| c.id.clone()));
         self.unknown = expectations.apply(&mut cases, &known);
+        let made = match &self.args.write_expect {
+            Some(file) if !out_of_time => fs::write(file, expectations.rewritten(&cases, self.args.strict))
+                .map_err(|e| Failure::internal(format!("{}: {e}", file.display()))),
+            _ => Ok(()),
+        };
         if out_of_time {
             let time = humantime::format_duration(self.args.max_time);
             super::complain(&format!("time was up after {time} (--max-time): not all cases ran"));
-        } else if let Some(file) = &self.args.write_expect {
-            fs::write(file, expectations.rewritten(&cases, self.args.strict))
-                .map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
         }
         let died = self.spawned.as_ref().is_some_and(|spawned| spawned.died.is_some());
         let found =
@@ -363,6 +375,7 @@ impl Run<'_> {
         }
         let outcome = if found { record::Outcome::Found } else { record::Outcome::Clean };
         self.write(&self.record(outcome, Some(print), cases), &outcomes)?;
+        made?;
         Ok(match (ran, found) {
             (_, true) => Exit::Found,
             (false, false) => Exit::Usage, // everything skipped: nothing was judged
@@ -386,30 +399,24 @@ impl Run<'_> {
     }
 
     fn write(&self, record: &Record, outcomes: &[Outcome]) -> Result<(), Failure> {
-        for output in self.outputs {
-            let look = table::Look { colour: output.colour(), strict: self.args.strict };
-            let text = match output.format {
-                Format::Text if self.args.probe && record.outcome == record::Outcome::Clean => {
-                    probe::screen(record)
-                }
-                Format::Json => {
-                    serde_json::to_string_pretty(record).map_err(|e| Failure::internal(e.to_string()))? + "\n"
-                }
-                Format::Junit => junit::test(record, self.args.strict),
-                Format::Pcapng => {
-                    self.captures(record, outcomes, output.file.as_deref().unwrap_or(Path::new(".")))?;
-                    continue;
-                }
-                _ => table::test(record, look),
-            };
-            output.write(&text).map_err(Failure::internal)?;
-        }
-        Ok(())
+        let probed = self.args.probe && record.outcome == record::Outcome::Clean;
+        output::write_all(self.outputs, |output| match output.format {
+            Format::Text if probed => output.write(&probe::screen(record)),
+            Format::Json => output.write(&output::json(record)?),
+            Format::Junit => output.write(&junit::test(record, self.args.strict)),
+            Format::Pcapng => {
+                self.captures(record, outcomes, output.file.as_deref().unwrap_or(Path::new(".")))
+            }
+            _ => {
+                let look = table::Look { colour: output.colour(), strict: self.args.strict };
+                output.write(&table::test(record, look))
+            }
+        })
     }
 
     /// Each finding as a capture.
-    fn captures(&self, record: &Record, outcomes: &[Outcome], folder: &Path) -> Result<(), Failure> {
-        let failed = |file: &Path, e: std::io::Error| Failure::internal(format!("{}: {e}", file.display()));
+    fn captures(&self, record: &Record, outcomes: &[Outcome], folder: &Path) -> Result<(), String> {
+        let failed = |file: &Path, e: std::io::Error| format!("{}: {e}", file.display());
         fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
         let cases =
             record.test.iter().flat_map(|t| &t.cases).filter(|c| c.finding(self.args.strict).is_some());

@@ -1,6 +1,6 @@
 //! What of TLS can be said on the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -25,6 +25,11 @@ impl TlsArgs {
     pub fn arguments(&self) -> impl Iterator<Item = String> {
         let ca = self.tls_ca.iter().map(|file| format!("--tls-ca {}", quoted(&file.to_string_lossy())));
         ca.chain(self.insecure.then(|| "--insecure".into()))
+    }
+
+    /// What is read, named by its argument.
+    pub fn file(&self) -> Option<(&'static str, &Path)> {
+        Some(("--tls-ca", self.tls_ca.as_deref()?))
     }
 
     /// `None` where the target speaks plain TCP.

@@ -11,7 +11,7 @@ use super::preflight::{self, Machine, Needs};
 use super::{LoadArgs, MAX_SESSIONS};
 use crate::cli::embedded;
 use crate::cli::envelope::{self, Envelope};
-use crate::cli::output::{Format, Output};
+use crate::cli::output::{self, Format, Output};
 use crate::cli::progress::Progress;
 use crate::cli::spawn;
 use crate::cli::{Exit, Failure, complain, interrupted};
@@ -97,17 +97,12 @@ pub async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]
     let embedded = args.target.is_none();
     record.target = Some(record::Target { url: url.clone(), embedded, spawned, fingerprint: None });
     record.load = Some(load);
-    for output in outputs {
-        let text = match output.format {
-            Format::Json => {
-                serde_json::to_string_pretty(&record).map_err(|e| Failure::internal(e.to_string()))? + "\n"
-            }
-            Format::Csv => report::load::csv(&record),
-            Format::Hlog => log.clone().unwrap_or_default(),
-            _ => report::load::screen(&record),
-        };
-        output.write(&text).map_err(Failure::internal)?;
-    }
+    output::write_all(outputs, |output| match output.format {
+        Format::Json => output.write(&output::json(&record)?),
+        Format::Csv => output.write(&report::load::csv(&record)),
+        Format::Hlog => output.write(log.as_deref().unwrap_or_default()),
+        _ => output.write(&report::load::screen(&record)),
+    })?;
     if exit == Exit::Unreachable {
         complain(&format!("{url}: not one session started"));
     }
