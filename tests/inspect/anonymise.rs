@@ -29,9 +29,17 @@ fn an_anonymised_capture_has_the_same_structure_and_no_names() {
         let out = inspect(&[&path, "--anonymise", &shown]);
         assert_eq!(out.status.code(), Some(0), "{path}: {}", stderr(&out));
         let bytes = std::fs::read(&shown).expect("written");
-        for secret in
-            [&b"s3cr"[..], b"cam1", b"cam2", b"/gst1", &[127, 0, 0, 1, 127], b"127.0.0.1", b"[::1]", b"19399"]
-        {
+        for secret in [
+            &b"s3cr"[..],
+            b"cam1",
+            b"cam2",
+            b"/gst1",
+            b"options:",
+            &[127, 0, 0, 1, 127],
+            b"127.0.0.1",
+            b"[::1]",
+            b"19399",
+        ] {
             assert!(
                 !bytes.windows(secret.len()).any(|w| w == secret),
                 "{path}: {secret:02x?} is still there"

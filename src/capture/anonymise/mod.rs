@@ -5,10 +5,11 @@
 //! reader does it; those of a datagram that is never whole keep headers alone, unless they repeat one that was. Bytes that came twice are replaced
 //! alike, whichever copy differs.
 //! Of a direction that is shown to be RTMP, by a message or by the answer to the handshake, are kept the handshake, chunk headers, control messages, the
-//! shape of commands and data, sequence headers and the first bytes of audio and video. All else becomes zeros, also what could not be decoded;
+//! shape of commands and data, sequence headers (without texts) and the first bytes of audio and video. All else becomes zeros, also what could not be decoded;
 //! other protocols keep the few bytes that name them. In commands and data, AMF0 or AMF3 without references to strings and traits, each word of a
 //! text becomes another word of the same length, the same one throughout the file. Comments of the file are left out.
 
+mod header;
 mod packets;
 mod pieces;
 mod queue;
@@ -31,7 +32,7 @@ use crate::record::spool::{Bytes, Spool};
 use crate::wire::amf0::Value;
 use crate::wire::chunk::{ChunkHeader, ChunkReader, Limits, MessageHeader, Quirks, ReadEvent};
 use crate::wire::handshake::BLOCK_LEN;
-use crate::wire::media::{Kind, kind};
+use crate::wire::media::{Kind, Media};
 use crate::wire::message::{Message, type_id};
 use crate::wire::time::Time;
 use packets::{Container, Layout, Masks, Payload, Whole};
@@ -439,7 +440,7 @@ fn control_len(type_id: u8, payload: &[u8]) -> usize {
 fn kept_payload(type_id: u8, payload: &[u8], words: &Words) -> Vec<u8> {
     match type_id {
         1..=6 => payload[..control_len(type_id, payload)].to_vec(),
-        type_id::AUDIO | type_id::VIDEO => payload[..media_head(type_id, payload)].to_vec(),
+        type_id::AUDIO | type_id::VIDEO => media(type_id, payload),
         type_id::AGGREGATE => aggregate(payload),
         type_id::COMMAND_AMF0 | type_id::DATA_AMF0 | type_id::COMMAND_AMF3 | type_id::DATA_AMF3 => {
             values(type_id, payload, words).unwrap_or_default()
@@ -448,14 +449,16 @@ fn kept_payload(type_id: u8, payload: &[u8], words: &Words) -> Vec<u8> {
     }
 }
 
-/// How many bytes of audio or video are kept.
-fn media_head(type_id: u8, payload: &[u8]) -> usize {
-    let most = match kind(type_id, payload) {
-        Some(Kind::Header) if payload.len() <= MAX_HEADER => payload.len(),
-        _ if type_id == type_id::AUDIO && payload.first().is_some_and(|b| b >> 4 != 9) => 2,
-        _ => FRAME_HEAD,
-    };
-    most.min(payload.len())
+/// What is kept of audio or video.
+fn media(type_id: u8, payload: &[u8]) -> Vec<u8> {
+    let read = if type_id == type_id::AUDIO { Media::audio(payload) } else { Media::video(payload) };
+    let header = read.ok().filter(|media| media.kind == Kind::Header && payload.len() <= MAX_HEADER);
+    if let Some(kept) = header.and_then(|media| header::without_texts(&media, payload)) {
+        return kept;
+    }
+    let is_short = type_id == type_id::AUDIO && payload.first().is_some_and(|b| b >> 4 != 9);
+    let most = if is_short { 2 } else { FRAME_HEAD };
+    payload[..most.min(payload.len())].to_vec()
 }
 
 /// The heads and back pointers of the parts, and the first bytes of their audio and video (rtmp 7.1.6).
@@ -467,8 +470,8 @@ fn aggregate(payload: &[u8]) -> Vec<u8> {
         let (body, end) = (at + 11, (at + 11 + len).min(payload.len()));
         out[at..body].copy_from_slice(&payload[at..body]);
         if matches!(type_id, type_id::AUDIO | type_id::VIDEO) {
-            let head = media_head(type_id, &payload[body..end]);
-            out[body..body + head].copy_from_slice(&payload[body..body + head]);
+            let kept = media(type_id, &payload[body..end]);
+            out[body..body + kept.len()].copy_from_slice(&kept);
         }
         at = (end + 4).min(payload.len());
         out[end..at].copy_from_slice(&payload[end..at]);
