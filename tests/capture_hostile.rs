@@ -114,6 +114,30 @@ fn prefixes_of_a_gzipped_capture() {
     assert_eq!(inspect(gz).map(|found| found.damage), Ok(None));
 }
 
+/// As gzip(1) does: members are read one after the other, zeros behind the last are no damage, anything else is.
+#[test]
+fn what_follows_the_first_member_of_gzip() {
+    use std::io::Write;
+    let whole = shipped("loc-rtmpe-attempt-rtmpdump.pcapng");
+    let member = |bytes: &[u8]| {
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(bytes).and_then(|()| gz.finish()).expect("into memory")
+    };
+    let (one, two) = (member(&whole), [member(&whole[..999]), member(&whole[999..])].concat());
+    let found = inspect(whole).expect("a capture");
+    for gz in [one, two] {
+        for zeros in [0, 1, 511, 300_000] {
+            let padded = [&gz[..], &vec![0; zeros]].concat();
+            assert_eq!(inspect(padded.clone()).as_ref(), Ok(&found), "{zeros} zeros");
+            for behind in [&b"x"[..], &gz] {
+                let damage = inspect([&padded, behind].concat()).map(|found| found.damage.is_some());
+                // Right behind, the same members are another section of the file.
+                assert_eq!(damage, Ok(zeros > 0 || behind == b"x"), "{zeros} zeros");
+            }
+        }
+    }
+}
+
 /// A bit that changes what was packed, or the checksum or length behind it, is told, whatever can be read all the same.
 #[test]
 fn flipped_bits_of_gzipped_captures() {

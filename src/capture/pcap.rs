@@ -1,10 +1,10 @@
 //! Packets out of pcap and pcapng files, told apart by their first bytes and not by their name; gzip'd ones too.
 
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use pcap_parser::traits::PcapReaderIterator;
 use pcap_parser::{Block, LegacyPcapReader, PcapBlockOwned, PcapError, PcapNGOption, PcapNGReader};
 
@@ -26,7 +26,7 @@ const BUFFER: usize = 256 << 10;
 pub enum Error {
     /// The system could not read it.
     #[error(transparent)]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     /// The first bytes are none that are known.
     #[error(
         "not a capture: begins with {0}; expected pcap, pcapng, either of them gzip'd, or a raw RTMP stream (first byte 03)"
@@ -82,7 +82,7 @@ pub fn open(path: &Path) -> Result<Source, Error> {
 pub fn source(input: Box<dyn Read + Send>) -> Result<Source, Error> {
     let (magic, input) = peek(input)?;
     if magic.starts_with(&[0x1f, 0x8b]) {
-        let unpacked = peek(Box::new(MultiGzDecoder::new(BufReader::new(input))));
+        let unpacked = peek(Box::new(Gzip(Some(GzDecoder::new(BufReader::new(input))))));
         let (magic, input) = unpacked.map_err(|e| Error::Broken {
             offset: 0,
             what: format!("gzip is cut or damaged: {e}; expected a capture in it"),
@@ -98,7 +98,7 @@ pub fn source(input: Box<dyn Read + Send>) -> Result<Source, Error> {
 }
 
 /// The first bytes, and a reader that has them still.
-fn peek(mut input: Box<dyn Read + Send>) -> std::io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
+fn peek(mut input: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
     let mut first = Vec::new();
     input.by_ref().take(24).read_to_end(&mut first)?;
     Ok((first.clone(), Box::new(Cursor::new(first).chain(input))))
@@ -129,11 +129,53 @@ fn by_magic(magic: &[u8], input: Box<dyn Read + Send>) -> Result<Source, Error> 
     }
 }
 
+/// Members of gzip one after the other, up to zeros that nothing follows: padding, which gzip(1) ignores too.
+struct Gzip(Option<Member>);
+
+type Member = GzDecoder<BufReader<Box<dyn Read + Send>>>;
+
+impl Read for Gzip {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.0 {
+            let unpacked = member.read(buf)?;
+            if unpacked > 0 || buf.is_empty() {
+                return Ok(unpacked);
+            }
+            self.0 = self.0.take().map(next_member).transpose()?.flatten();
+        }
+        Ok(0)
+    }
+}
+
+fn next_member(before: Member) -> io::Result<Option<Member>> {
+    let mut input = before.into_inner();
+    let zeros = skip_zeros(&mut input)?;
+    match input.fill_buf()?.is_empty() {
+        true => Ok(None),
+        false if zeros == 0 => Ok(Some(GzDecoder::new(input))),
+        false => Err(io::Error::other("there is more behind the zeros that follow its end")),
+    }
+}
+
+/// How many there were.
+fn skip_zeros(input: &mut impl BufRead) -> io::Result<u64> {
+    let mut skipped = 0;
+    loop {
+        let bytes = input.fill_buf()?;
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        if zeros == 0 {
+            return Ok(skipped);
+        }
+        input.consume(zeros);
+        skipped += zeros as u64;
+    }
+}
+
 /// Fills the buffer it is given as far as the input has bytes, so that a short read is the end.
 struct Full {
     input: Box<dyn Read + Send>,
     /// Met behind bytes that are still good; gzip says but once that its checksum is wrong.
-    failed: Option<std::io::Error>,
+    failed: Option<io::Error>,
 }
 
 impl Full {
@@ -143,14 +185,14 @@ impl Full {
 }
 
 impl Read for Full {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut have = 0;
         self.failed.take().map_or(Ok(()), Err)?;
         while have < buf.len() {
             match self.input.read(&mut buf[have..]) {
                 Ok(0) => break,
                 Ok(n) => have += n,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if have > 0 => {
                     self.failed = Some(e);
                     break;
