@@ -99,8 +99,10 @@ struct Budget {
 }
 
 impl Budget {
-    fn push<T>(&mut self, list: &mut Vec<T>, entry: impl FnOnce() -> T) {
+    /// Appends an entry, or counts it among the `omitted` ones of its side and of all.
+    fn push<T>(&mut self, list: &mut Vec<T>, omitted: &mut u64, entry: impl FnOnce() -> T) {
         if self.left == 0 {
+            *omitted += 1;
             self.omitted += 1;
         } else {
             self.left -= 1;
@@ -147,6 +149,8 @@ struct Side {
     bytes: u64,
     holes: Vec<Hole>,
     rtmp: Option<Box<Rtmp>>,
+    /// Entries of its lists that had no room.
+    omitted: u64,
 }
 
 /// A direction that begins as RTMP does.
@@ -258,6 +262,7 @@ impl<'w> Sessions<'w> {
                         chunk_sizes: &mut rtmp.chunk_sizes,
                         commands: &mut rtmp.commands,
                         budget: &mut self.budget,
+                        omitted: &mut side.omitted,
                         said: (direction == Direction::C2s).then_some(&mut *said),
                         secrets: (!self.show_secrets).then_some(&mut *secrets),
                     };
@@ -407,6 +412,7 @@ impl<'w> Sessions<'w> {
             if direction == Direction::C2s { &mut both.c2s } else { &mut both.s2c }
         }
         *of(&mut s.bytes, direction) = side.bytes;
+        s.omitted += side.omitted;
         let whole = side.holes.is_empty();
         s.holes.extend(side.holes.iter().map(|h| inspect::Hole {
             direction: direction.name().into(),
@@ -467,7 +473,7 @@ impl Handler for Sessions<'_> {
             Some(last) if last.offset + last.bytes == hole.offset && last.cause == hole.cause => {
                 last.bytes += hole.bytes
             }
-            _ => self.budget.push(&mut side.holes, || hole),
+            _ => self.budget.push(&mut side.holes, &mut side.omitted, || hole),
         }
         if let Some(mut rtmp) = side.rtmp.take() {
             self.lose(&mut rtmp);
@@ -482,7 +488,7 @@ impl Handler for Sessions<'_> {
             let server = &mut state.sides[1];
             if server.rtmp.is_none() && server.bytes > 0 && server.holes.is_empty() && !of.began[1] {
                 let hole = Hole { direction: Direction::S2c, offset: 0, bytes: 0, cause: Cause::MidStream };
-                self.budget.push(&mut server.holes, || hole);
+                self.budget.push(&mut server.holes, &mut server.omitted, || hole);
             }
             let session = self.session(state, &of);
             return self.add_session(session);
@@ -545,6 +551,7 @@ struct Sums<'a> {
     chunk_sizes: &'a mut Vec<u32>,
     commands: &'a mut Vec<String>,
     budget: &'a mut Budget,
+    omitted: &'a mut u64,
     said: Option<&'a mut Said>,
     secrets: Option<&'a mut Secrets>,
 }
@@ -552,10 +559,12 @@ struct Sums<'a> {
 impl Sums<'_> {
     fn message(self, content: Content) {
         match content {
-            Content::Message(Message::SetChunkSize(size)) => self.budget.push(self.chunk_sizes, || size),
+            Content::Message(Message::SetChunkSize(size)) => {
+                self.budget.push(self.chunk_sizes, self.omitted, || size);
+            }
             Content::Message(Message::Data(_, values)) => {
                 let name = values.first().and_then(Value::as_text).unwrap_or_default();
-                self.budget.push(self.commands, || format!("[{}]", short(name)));
+                self.budget.push(self.commands, self.omitted, || format!("[{}]", short(name)));
             }
             Content::Message(Message::Command(command)) => {
                 if let Some(said) = self.said {
@@ -566,7 +575,7 @@ impl Sums<'_> {
                     secrets.mask(&mut message);
                 }
                 let Message::Command(command) = message else { return };
-                self.budget.push(self.commands, || label(&command));
+                self.budget.push(self.commands, self.omitted, || label(&command));
             }
             _ => {}
         }
@@ -671,6 +680,23 @@ fn remark(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_says_what_its_lists_had_no_room_for() {
+        let mut watch = ();
+        let mut all = Sessions::new(true, &mut watch);
+        all.budget.left = 3;
+        let mut raw = Raw::new(&[]);
+        all.raw(&mut raw, &[&[3][..], &[0; 2 * BLOCK_LEN]].concat());
+        let (message, mut call) = (Message::command("call", 0.0, vec![]), Vec::new());
+        message.encode(&mut call);
+        let chunk = [&[3, 0, 0, 0, 0, 0, call.len() as u8, 20, 0, 0, 0, 0][..], &call].concat();
+        all.raw(&mut raw, &chunk.repeat(5));
+        all.end_raw(raw);
+        let found = all.finish().unwrap().load().unwrap();
+        let [session] = &found.sessions[..] else { panic!("one session") };
+        assert_eq!((session.commands.c2s.len(), session.omitted, found.omitted), (3, 2, 2));
+    }
 
     #[test]
     fn what_is_kept_of_those_that_ended_is_bounded() {

@@ -109,6 +109,9 @@ pub struct Session {
     pub chunk_sizes: Both<Vec<u32>>,
     /// Commands and, in brackets, data messages; the status code of an answer stands behind its name.
     pub commands: Both<Vec<String>>,
+    /// Commands, chunk sizes and holes that had no room in their lists; they are among those of the capture.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: u64,
     /// Audio and video, where there is any.
     // Boxed, since a map makes room for eleven entries and mostly has one.
     pub media: BTreeMap<String, Box<Media>>,

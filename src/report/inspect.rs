@@ -84,6 +84,9 @@ fn session(t: &mut String, s: &Session) {
     for h in s.holes.iter().take(SHOWN_HOLES) {
         let _ = writeln!(t, "  hole: {} at {}: {} bytes ({})", h.direction, h.offset, h.bytes, h.cause);
     }
+    if s.omitted > 0 {
+        let _ = writeln!(t, "  left out of these lists: {} entries", s.omitted);
+    }
     if let Some(more) = s.holes.get(SHOWN_HOLES..).filter(|more| !more.is_empty()) {
         let bytes: u64 = more.iter().map(|h| h.bytes).sum();
         let _ = writeln!(t, "  and {}, {bytes} bytes", count(more.len() as u64, "more hole"));
@@ -182,4 +185,20 @@ pub(super) fn type_name(id: u8) -> String {
         other => return format!("type {other}"),
     }
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_that_end_early_say_so() {
+        let text = |omitted| {
+            let mut t = String::new();
+            session(&mut t, &Session { omitted, ..Session::default() });
+            t
+        };
+        assert!(text(2).contains("\n  left out of these lists: 2 entries\n"), "{}", text(2));
+        assert!(!text(0).contains("left out"));
+    }
 }
