@@ -21,6 +21,7 @@ use rtmp_bench::net::conn::{Conn, Dial, Dialing, Io, Origin};
 use rtmp_bench::net::peer::{Options, Peer};
 use rtmp_bench::net::target::Target;
 use rtmp_bench::record::load::{Latency, Load};
+use rtmp_bench::wire::flv;
 use rtmp_bench::wire::message::Message;
 use rtmp_bench::wire::sample;
 use rtmp_bench::wire::session::{Config, Fields, Goal};
@@ -137,6 +138,13 @@ impl AsyncWrite for Alive {
     }
 }
 
+/// A server with these faults.
+fn peer(faults: &[&str]) -> Peer {
+    let mut options = Options::default();
+    faults.iter().for_each(|fault| options.add(fault.parse().expect("a fault")));
+    Peer::new(options)
+}
+
 /// Runs the plan until `stop`, against a server with these faults.
 fn stopped(plan: Plan, faults: &[&str], stop: Duration) -> (Found, Vec<Life>) {
     until(plan, faults, async move { sleep(stop).await })
@@ -144,14 +152,19 @@ fn stopped(plan: Plan, faults: &[&str], stop: Duration) -> (Found, Vec<Life>) {
 
 /// The same until whatever is through.
 fn until(plan: Plan, faults: &[&str], stop: impl Future<Output = ()>) -> (Found, Vec<Life>) {
-    let mut options = Options::default();
-    faults.iter().for_each(|fault| options.add(fault.parse().expect("a fault")));
     let lives = Arc::default();
-    let (peer, lives_too) = (Peer::new(options), Arc::clone(&lives));
+    let (peer, lives_too) = (peer(faults), Arc::clone(&lives));
     let dial = || Watched { peer, began: Instant::now(), lives: lives_too, floods: None };
     let (found, _) = against(plan, dial, stop);
     let lives = lives.lock().unwrap().clone();
     (found, lives)
+}
+
+/// The plan with this media, to its end.
+fn sent(plan: Plan, media: Media, faults: &[&str]) -> Found {
+    let peer = peer(faults);
+    let dial = || Watched { peer, began: Instant::now(), lives: Arc::default(), floods: None };
+    sending(media, plan, dial, std::future::pending()).0
 }
 
 /// The same over whatever is dialled; and how long it took.
@@ -160,7 +173,15 @@ fn against<D: Dial + 'static>(
     dial: impl FnOnce() -> D,
     stop: impl Future<Output = ()>,
 ) -> (Found, Duration) {
-    let media = Media::new(plan.shape).expect("enough");
+    sending(Media::new(plan.shape).expect("enough"), plan, dial, stop)
+}
+
+fn sending<D: Dial + 'static>(
+    media: Media,
+    plan: Plan,
+    dial: impl FnOnce() -> D,
+    stop: impl Future<Output = ()>,
+) -> (Found, Duration) {
     let target: Target = "rtmp://simulated/live/s".parse().expect("a target");
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -436,9 +457,7 @@ async fn publish_theirs(peer: &Peer, began: Instant, times: Range<u32>) {
 
 /// Two players, for so long, of a stream that somebody else publishes for ten seconds, coming back once.
 fn played(seconds: u32, faults: &[&str]) -> Found {
-    let mut options = Options::default();
-    faults.iter().for_each(|fault| options.add(fault.parse().expect("a fault")));
-    let peer = Peer::new(options);
+    let peer = peer(faults);
     let theirs = peer.clone();
     let publisher = async move {
         let began = Instant::now();
@@ -605,21 +624,81 @@ fn players_that_we_end_before_anything_had_to_come_are_no_failures() {
     assert!(last < stop + Duration::from_millis(700), "{last:?}");
 }
 
+/// A second of sound and pictures of which many are alike, and some but for their last bit; no frame has a stamp.
+fn alike() -> Media {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let mut flv = flv::Writer::new(file.as_file(), flv::Header { audio: true, video: true }).expect("a file");
+    flv.write(9, 0, &sample::avc_header()).expect("a file");
+    flv.write(8, 0, &sample::aac_header()).expect("a file");
+    for i in 0..50_u8 {
+        let ms = u32::from(i) * 20;
+        let picture = if i == 0 { sample::avc_key(200, 0) } else { sample::avc_inter(80, (i / 5).into()) };
+        flv.write(9, ms, &picture).expect("a file");
+        flv.write(8, ms, &[&[0xAF, 1][..], &[i.is_multiple_of(3).into(); 9]].concat()).expect("a file");
+    }
+    flv.into_inner().sync_all().expect("a file");
+    Media::file(file.path(), true).expect("an FLV")
+}
+
+/// Whether the counts of frames add up: each that came is in one of them.
+fn adds_up(found: &Found, what: &str) {
+    let frames = &found.load.frames;
+    let [lost, duplicated] = [frames.lost, frames.duplicated].map(Option::unwrap_or_default);
+    let came = frames.expected - lost + duplicated + frames.join_burst + frames.foreign + frames.unplaced;
+    assert_eq!(frames.received, came, "{what}: {frames:?}");
+    let corrupt = frames.corrupt.unwrap_or_default();
+    assert!(frames.strayed <= corrupt.min(frames.unplaced), "{what}: {frames:?}");
+    let frame = found.load.latency.get("frame").cloned().unwrap_or_default();
+    let measured = frames.expected - lost + frame.censored.unwrap_or_default();
+    assert_eq!(frame.count, measured, "{what}: {frames:?}");
+}
+
 #[test]
 fn every_frame_that_came_is_accounted_for() {
-    for fault in ["relay-late", "relay-drops", "relay-doubles", "relay-swaps", "relay-stalls"] {
+    let mut untold = 0;
+    for fault in [
+        "no-acks",
+        "relay-late",
+        "relay-drops",
+        "relay-doubles",
+        "relay-swaps",
+        "relay-stalls",
+        "relay-damages",
+        "relay-mixes",
+        "relay-stops",
+        "first-key-dropped",
+        "audio-withheld",
+        "times-back",
+    ] {
         // Each stays for a tenth of a second, and for what is under way.
-        let churned = Plan { churn: Some(SECOND / 100), ..plan(2, &[(0, 10), (5, 10)]) };
-        let (found, _) = run(churned, &[fault]);
+        let churned = || Plan { churn: Some(SECOND / 100), ..plan(2, &[(0, 10), (3, 10)]) };
+        let (found, _) = run(churned(), &[fault]);
         let frames = &found.load.frames;
-        assert!(found.stats.failed() == 0 && frames.expected > 100, "{fault}: {frames:?}");
-        let [lost, duplicated] = [frames.lost, frames.duplicated].map(|count| count.expect("frames of ours"));
-        let came = frames.expected - lost + duplicated + frames.join_burst;
-        assert_eq!(frames.received, came, "{fault}: {frames:?}");
-        let frame = &found.load.latency["frame"];
-        let measured = frames.expected - lost + frame.censored.expect("of frame");
-        assert_eq!(frame.count, measured, "{fault}: {frames:?}");
+        assert!(found.stats.failed() == 0 && frames.received > 100, "{fault}: {frames:?}");
+        adds_up(&found, fault);
+        let found = sent(churned(), alike(), &[fault]);
+        adds_up(&found, &format!("{fault}, told by content"));
+        let frames = &found.load.frames;
+        untold += frames.unplaced;
+        if ["no-acks", "relay-stalls", "times-back"].contains(&fault) {
+            let wrong = [frames.lost, frames.duplicated, frames.reordered, frames.corrupt];
+            assert_eq!(wrong, [Some(0); 4], "{fault}: {frames:?}");
+        }
     }
+    assert!(untold > 100, "{untold}");
+}
+
+#[test]
+fn what_comes_of_another_stream_of_ours_is_told_as_that() {
+    let (found, _) = run(plan(3, &[(0, 3), (4, 3)]), &["relay-mixes"]);
+    let frames = &found.load.frames;
+    assert_eq!((frames.lost, frames.duplicated, frames.reordered), (Some(0), Some(0), Some(0)), "{frames:?}");
+    // Each player gets two other streams beside its own.
+    assert_eq!((frames.corrupt, frames.unplaced), (Some(frames.strayed), frames.strayed));
+    assert_eq!(frames.strayed, 2 * frames.expected, "{frames:?}");
+    assert!(!judged(&found, "corrupt = 0").0);
+    let (found, _) = run(plan(1, &[(0, 3), (4, 3)]), &["relay-mixes"]);
+    assert_eq!((found.load.frames.corrupt, found.load.frames.strayed), (Some(0), 0));
 }
 
 /// A target that sends most of a long message, once it was greeted, and then nothing.

@@ -532,6 +532,8 @@ fn frames(stats: &Stats) -> load::Frames {
         duplicated: stats.count(Count::Duplicated),
         reordered: stats.count(Count::Reordered),
         corrupt: stats.count(Count::Corrupt),
+        strayed: counts.strayed,
+        unplaced: counts.unplaced,
         join_burst: counts.join_burst,
         foreign: counts.foreign,
         user_clock: counts.user_clock,

@@ -94,6 +94,10 @@ pub struct Counts {
     pub corrupt: u64,
     pub join_burst: u64,
     pub foreign: u64,
+    /// Corrupt, because they are of another of our streams.
+    pub strayed: u64,
+    /// Received, and for which planned frame they stand is not known.
+    pub unplaced: u64,
     /// Received, and when is told by our own clock.
     pub user_clock: u64,
     pub censored: u64,
@@ -107,11 +111,12 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn each(&mut self) -> [&mut u64; 21] {
+    fn each(&mut self) -> [&mut u64; 23] {
         let Counts { attempted, started, ended, sent, received, expected, lost, duplicated, .. } = self;
         let Counts { reordered, corrupt, join_burst, foreign, censored, bytes_sent, bytes_received, .. } =
             self;
         let Counts { back_video, back_audio, joined, joined_at_key, before_key, user_clock, .. } = self;
+        let Counts { strayed, unplaced, .. } = self;
         [
             attempted,
             started,
@@ -134,6 +139,8 @@ impl Counts {
             joined_at_key,
             before_key,
             user_clock,
+            strayed,
+            unplaced,
         ]
     }
 
@@ -193,6 +200,12 @@ impl Stats {
             let one = load::Silent { count: 1, longest_ms: ago_ns / 1_000_000 };
             self.silent.entry(said.unwrap_or("nothing")).or_default().add(&one);
         }
+    }
+
+    /// Counts a frame that is corrupt and stands for none that was planned.
+    pub fn corrupt_for_none(&mut self) {
+        self.counts.corrupt += 1;
+        self.counts.unplaced += 1;
     }
 
     /// Counts a departure from the specification.

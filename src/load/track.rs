@@ -102,10 +102,18 @@ impl Receiver {
         }
         let found = self.publisher.and_then(|_| run.media.find(kind, payload, &mut self.near[kind as usize]));
         let found = found.filter(|_| coded);
-        if found.is_some_and(|found| found.stamp.run != run.id) {
+        match found.map(|found| found.stamp) {
             // What the target kept of an earlier run.
-            stats.counts.foreign += 1;
-            return;
+            Some(stamp) if stamp.run != run.id => {
+                stats.counts.foreign += 1;
+                return;
+            }
+            Some(stamp) if Some(stamp.publisher) != self.publisher => {
+                stats.counts.strayed += 1;
+                stats.corrupt_for_none();
+                return;
+            }
+            _ => {}
         }
         if let Some(last) = self.timestamps[kind as usize].replace(timestamp)
             && (timestamp.wrapping_sub(last) as i32) < 0
@@ -125,7 +133,7 @@ impl Receiver {
         match found.filter(|found| run.sent_that(publisher, kind, &found.stamp, at)) {
             Some(found) => self.stamped(run, stats, came, publisher, found),
             None if run.media.has_unmarked(kind) => self.unstamped(run, stats, came, publisher, payload),
-            None => stats.counts.corrupt += 1,
+            None => stats.corrupt_for_none(),
         }
     }
 
@@ -144,9 +152,9 @@ impl Receiver {
 
     /// Takes a frame that only its content tells.
     fn unstamped(&mut self, run: &Run, stats: &mut Stats, came: Came, publisher: u32, payload: &[u8]) {
-        let sent = run.planned_before(publisher, came.kind, came.at);
+        let sent = run.planned_before(publisher, came.kind, came.at + 1);
         let track = &self.tracks[came.kind as usize];
-        let next = track.base.map(|_| track.next);
+        let next = track.base.map(|_| track.due);
         let seq = match run.media.like(came.kind, payload, next, sent, |seq| track.misses(seq)) {
             Likeness::Frame(seq) => Some(seq),
             Likeness::Several => None,
@@ -155,10 +163,12 @@ impl Receiver {
                 next.filter(|next| *next < sent)
             }
         };
-        if let Some(seq) = seq {
-            let planned = run.planned_ns(publisher, came.kind, seq);
-            self.arrived(run, stats, came, publisher, (seq, planned));
-        }
+        let Some(seq) = seq else {
+            stats.counts.unplaced += 1;
+            return;
+        };
+        let planned = run.planned_ns(publisher, came.kind, seq);
+        self.arrived(run, stats, came, publisher, (seq, planned));
     }
 
     fn stamped(&mut self, run: &Run, stats: &mut Stats, came: Came, publisher: u32, found: Found) {
@@ -187,6 +197,7 @@ impl Receiver {
             }
         }
         let track = &mut self.tracks[kind as usize];
+        track.due = track.due.max(seq.saturating_add(1));
         if planned < self.asked_ns {
             stats.counts.join_burst += 1;
             track.begin(run.planned_before(publisher, kind, self.asked_ns));
@@ -311,8 +322,10 @@ pub struct Came {
 struct Track {
     /// The first that is expected.
     base: Option<u32>,
-    /// Behind the highest that came.
+    /// Behind the highest that came, of those that are expected.
     next: u32,
+    /// Behind the highest that came, join burst included.
+    due: u32,
     /// What is missing between.
     gaps: Vec<Range<u32>>,
     /// What was forgotten of it.

@@ -250,7 +250,7 @@ pub struct Frames {
     /// By players, join bursts and repeats included.
     pub received: u64,
     /// By players: planned behind the first of their kind until they leave, or until the last that came. `received` is `expected` - `lost` +
-    /// `duplicated` + `join_burst` + `foreign` + those of `corrupt` whose stamp cannot be read.
+    /// `duplicated` + `join_burst` + `foreign` + `unplaced`.
     pub expected: u64,
     /// Expected and never received; null where none was expected.
     #[serde(default)]
@@ -261,9 +261,16 @@ pub struct Frames {
     /// Received behind a later one of their kind.
     #[serde(default)]
     pub reordered: Option<u64>,
-    /// With other bytes than were sent, or without a stamp that can be read.
+    /// With other bytes than were sent, without a stamp that can be read, or of another of our streams.
     #[serde(default)]
     pub corrupt: Option<u64>,
+    /// Those of `corrupt` that are of another of our streams, by their stamp.
+    #[serde(default)]
+    pub strayed: u64,
+    /// Received, and for which planned frame they stand is not known: corrupt ones without a stamp that can be read or of another of our streams, and of
+    /// those that only their content tells the first ones, where others are like them.
+    #[serde(default)]
+    pub unplaced: u64,
     /// Planned before the player's `play`.
     pub join_burst: u64,
     /// On streams that are not ours, or with the stamp of another run: what the target kept of it.

@@ -165,8 +165,12 @@ fn frames(out: &mut String, load: &Load, duration_ms: u64) {
         none if none.is_empty() => writeln!(out, "none expected, nothing is known of losses"),
         known => writeln!(out, "{} expected: {}", f.expected, known.join(", ")),
     };
-    let more =
-        [(f.join_burst, "from before the play (join burst)"), (f.foreign, "not ours, without latency")];
+    let more = [
+        (f.join_burst, "from before the play (join burst)"),
+        (f.foreign, "not ours, without latency"),
+        (f.strayed, "of the corrupt are frames of another stream of ours"),
+        (f.unplaced.saturating_sub(f.strayed), "of those received stand for no frame that can be told"),
+    ];
     for (count, what) in more.iter().filter(|(count, _)| *count > 0) {
         let _ = writeln!(out, "          {count} {what}");
     }
@@ -594,6 +598,24 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn frames_that_count_for_nothing_else_are_said() {
+        let text = |strayed, unplaced| {
+            let (mut load, mut out) = (Load::default(), String::new());
+            (load.frames.corrupt, load.frames.strayed, load.frames.unplaced) = (Some(12), strayed, unplaced);
+            frames(&mut out, &load, 1000);
+            out
+        };
+        let said = text(9, 12);
+        for line in [
+            "          9 of the corrupt are frames of another stream of ours",
+            "          3 of those received stand for no frame that can be told",
+        ] {
+            assert!(said.lines().any(|l| l == line), "{line}: {said}");
+        }
+        assert!(!text(0, 0).contains(" of the"), "{}", text(0, 0));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Frames that can carry no stamp, told by their content and order.
 //!
-//! What can be said so is less than what a stamp says: equal frames are told apart by their order alone, a frame that came with other
-//! bytes is taken for the one that is due, and a join is placed at the newest frame of its content that can have been sent: a target that is
-//! later than the whole file takes long is misread by as many rounds.
+//! What can be said so is less than what a stamp says. Equal frames are told apart by their order alone. A frame that came with other bytes is
+//! taken for the one that is due, or, where those are the bytes of another, for that one; frames of another of our streams, which are the same,
+//! are taken for the player's own. A join is placed at the newest frame of its content that can have been sent: one that the target held back
+//! until the file had come round again is misread by a round.
 
 use std::collections::HashMap;
 
