@@ -11,6 +11,7 @@ mod ground;
 mod judge;
 mod memory;
 mod names;
+mod numbers;
 pub mod pattern;
 mod remux;
 mod run;

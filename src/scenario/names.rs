@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::ast::*;
 use super::check::Scope;
+use super::numbers::{self, Awaited};
 use crate::notation::error::{Error, nearest};
 use crate::notation::eval::MAX_BYTES;
 use crate::notation::expr::*;
@@ -56,7 +57,11 @@ impl Names {
     // Places.
 
     fn place(&self, wanted: impl Fn(&Tok) -> bool) -> Option<Pos> {
-        let here = |pos: Pos| (pos.line, pos.column) >= (self.at.line, self.at.column);
+        self.place_behind(self.at, wanted)
+    }
+
+    fn place_behind(&self, from: Pos, wanted: impl Fn(&Tok) -> bool) -> Option<Pos> {
+        let here = |pos: Pos| (pos.line, pos.column) >= (from.line, from.column);
         self.tokens.iter().find(|token| here(token.pos) && wanted(&token.tok)).map(|token| token.pos)
     }
 
@@ -301,9 +306,16 @@ impl Names {
     pub(super) fn pattern(&mut self, pattern: &Pattern) {
         match &pattern.kind {
             PatternKind::Message(pat) => self.message_pat(pat),
-            PatternKind::S0(pat) => self.pat(pat),
+            PatternKind::S0(pat) => self.number_pat(("S0", 0..=255, pat)),
             PatternKind::Block { tests, .. } => tests.iter().for_each(|test| self.block_test(test)),
-            PatternKind::Chunk(fields) => fields.iter().for_each(|(_, pat)| self.pat(pat)),
+            PatternKind::Chunk(fields) => {
+                for (field, pat) in fields {
+                    match numbers::of_chunk(*field, pat) {
+                        Some(awaited) => self.number_pat(awaited),
+                        None => self.truth_pat(pat),
+                    }
+                }
+            }
             PatternKind::Or(all) => self.alternatives(all, Self::pattern),
             PatternKind::Not(inner) => self.alternatives(std::slice::from_ref(&**inner), Self::nothing_bound),
             PatternKind::Note(_) | PatternKind::Closed(_) | PatternKind::Unreadable | PatternKind::Stuck => {}
@@ -335,7 +347,8 @@ impl Names {
 
     fn block_test(&mut self, test: &BlockTest) {
         match test {
-            BlockTest::Time(pat) | BlockTest::Word(pat) => self.pat(pat),
+            BlockTest::Time(pat) => self.number_pat(("time", 0..=u32::MAX, pat)),
+            BlockTest::Word(pat) => self.number_pat(("zero", 0..=u32::MAX, pat)),
             BlockTest::Random(payload) => self.payload(payload),
             BlockTest::Not(inner) => self.block_test(inner),
             BlockTest::Echo | BlockTest::Copy | BlockTest::Signed(_) => {}
@@ -344,21 +357,37 @@ impl Names {
 
     fn message_pat(&mut self, pat: &MessagePat) {
         match &pat.kind {
-            MessageKindPat::Any | MessageKindPat::Type(_) | MessageKindPat::Coded => {}
-            MessageKindPat::Control(_, n) | MessageKindPat::UserControl(n) => self.pat(n),
-            MessageKindPat::SetPeerBandwidth(size, limit) => {
-                self.pat(size);
-                self.pat(limit);
-            }
-            MessageKindPat::Event(_, words) => words.iter().for_each(|word| self.pat(word)),
             MessageKindPat::Bytes(_, payload) => self.payload(payload),
             MessageKindPat::Data(values, _) => values.iter().for_each(|value| self.pat(value)),
             MessageKindPat::Command(name, args, _) => {
                 self.pat(name);
                 args.iter().for_each(|arg| self.pat(arg));
             }
+            _ => {}
         }
-        pat.fields.iter().for_each(|(_, pat)| self.pat(pat));
+        numbers::of_message(pat).into_iter().for_each(|awaited| self.number_pat(awaited));
+    }
+
+    /// A pattern over a number; one that never comes is a mistake.
+    fn number_pat(&mut self, (what, range, pat): Awaited<'_>) {
+        self.pat(pat);
+        let (least, most) = range.clone().into_inner();
+        for (number, found) in numbers::never(&range, pat) {
+            let name = self.word_place(what);
+            let is_it =
+                |tok: &Tok| matches!((tok, number), (Tok::Num(tok), Some(number)) if *tok == number.abs());
+            let place = self.place_behind(name, is_it).unwrap_or(name);
+            let message = format!("'{what}' is a whole number from {least} to {most}, never {found}");
+            self.wrong_at(place, message);
+        }
+    }
+
+    /// A pattern over `first=`.
+    fn truth_pat(&mut self, pat: &Pat) {
+        self.pat(pat);
+        if !numbers::is_truth(pat) {
+            self.wrong_word("first", "'first' is true or false".to_owned());
+        }
     }
 
     fn pat(&mut self, pat: &Pat) {
