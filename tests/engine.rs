@@ -56,6 +56,21 @@ fn status_then_answer(message: &Message, _: MessageHeader) -> Option<Vec<Act>> {
     poke(message).map(|c| vec![status("status", "A.B"), Act::Wait(1_500), answer("_result", c, 5.0)])
 }
 
+/// Confirms a publisher, and closes it soon after.
+fn drops_publishers(message: &Message, _: MessageHeader) -> Option<Vec<Act>> {
+    match message {
+        Message::Command(c) if c.name == "publish" => {
+            Some(vec![status("status", "NetStream.Publish.Start"), Act::Wait(400), Act::Close])
+        }
+        _ => None,
+    }
+}
+
+/// Closes a publisher whose first frame comes.
+fn closes_at_media(message: &Message, _: MessageHeader) -> Option<Vec<Act>> {
+    matches!(message, Message::Audio(_)).then(|| vec![Act::Close])
+}
+
 fn echoes_media(message: &Message, header: MessageHeader) -> Option<Vec<Act>> {
     let Message::Audio(_) = message else { return None };
     let fields = rtmp_bench::wire::session::Fields {
@@ -91,6 +106,24 @@ fn table() -> Vec<Row> {
             "_result",
         ),
         ("otherwise", mutes, Must, ORDER, Fail, "neither"),
+        (
+            "relayed, cut off",
+            drops_publishers,
+            Must,
+            relayed(),
+            Blocked,
+            "pub was closed by the target before",
+        ),
+        (
+            "one of relayed, cut off",
+            drops_publishers,
+            Must,
+            one_relayed(),
+            Blocked,
+            "before anything was sent",
+        ),
+        ("relayed, closed at it", closes_at_media, Must, relayed(), Fail, "did not come"),
+        ("one of relayed, closed at it", closes_at_media, Must, one_relayed(), Fail, "lost"),
         (
             "broken under SHOULD",
             mutes,
@@ -282,6 +315,14 @@ fn table() -> Vec<Row> {
             "",
         ),
     ]
+}
+
+const fn relayed() -> &'static str {
+    "pub reach publishing\nplay reach playing\nwait 1s\npub > audio aac.frame(40)\nrelayed pub to play"
+}
+
+const fn one_relayed() -> &'static str {
+    "pub reach publishing\nplay reach playing\nwait 1s\npub > audio aac.frame(40)\none of {\n pass relayed pub to play\n otherwise fail \"lost\"\n}"
 }
 
 const fn concat_wait() -> &'static str {

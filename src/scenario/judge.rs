@@ -335,6 +335,10 @@ impl Run<'_> {
         let mut sent = Side::default();
         let sender = self.conn(&from)?;
         sender.log(|log| sent.read(log, Direction::Sent));
+        if sent.frames.is_empty() && sender.log(is_cut_off) {
+            let why = format!("{from} was closed by the target before anything was sent on it");
+            return Err(self.cut_off(why));
+        }
         if sent.ended || sender.is_deaf_to_us() {
             // What a sender that was closed did not get to send is no tail.
             rules.tail = 0;
@@ -459,6 +463,14 @@ impl Side {
             }
         }
     }
+}
+
+/// Whether the peer closed a connection that had come where it was to come, before anything more was sent on it.
+fn is_cut_off(log: &[Entry]) -> bool {
+    let closed = log.iter().position(|entry| matches!(entry.seen, Seen::Closed(_)));
+    let before = &log[..closed.unwrap_or(0)];
+    let reached = before.iter().rposition(|entry| matches!(entry.seen, Seen::Reached(_)));
+    reached.is_some_and(|at| !before[at..].iter().any(|entry| entry.direction == Direction::Sent))
 }
 
 /// Whether this entry is the last of what the peer sends.

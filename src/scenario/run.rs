@@ -103,6 +103,8 @@ pub(super) struct Run<'a> {
     pub(super) ground: Ground<'a>,
     job: Job<'a>,
     findings: Mutex<Vec<Finding>>,
+    /// Why what a case asks could not be asked, whatever its judgements say.
+    cut_off: Mutex<Option<String>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -111,7 +113,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<'a> Run<'a> {
     fn new(cx: &'a Context, job: Job<'a>) -> Run<'a> {
-        Run { ground: Ground::new(cx, job.id), job, findings: Mutex::default() }
+        Run { ground: Ground::new(cx, job.id), job, findings: Mutex::default(), cut_off: Mutex::default() }
     }
 
     fn scope(&self) -> Result<Scope, String> {
@@ -149,8 +151,17 @@ impl<'a> Run<'a> {
         });
     }
 
-    /// Says a verdict in a place where steps go on; the worst one ends them.
+    /// The case cannot ask what it asks: why, which is given back.
+    pub(super) fn cut_off(&self, why: String) -> String {
+        lock(&self.cut_off).insert(why).clone()
+    }
+
+    /// Says a verdict in a place where steps go on; the worst one ends them. Nothing is judged of what could not be asked.
     fn say_on(&self, verdict: Verdict, label: impl Into<String>, why: String, pos: Pos) -> Result<(), Stop> {
+        let cut_off = lock(&self.cut_off).take();
+        if let Some(why) = cut_off.filter(|_| verdict != Verdict::Pass) {
+            return Err(Stop::Missed(why, pos));
+        }
         self.say(verdict, label, why, pos);
         if verdict == Verdict::Fail { Err(Stop::Decided) } else { Ok(()) }
     }
