@@ -387,6 +387,15 @@ fn nobody_there_is_unreachable() {
 }
 
 #[test]
+fn a_target_without_an_address_is_unreachable_and_a_record_says_so() {
+    let output = Command::new(BINARY).args(["load", "rtmp://no..host/live", "-o", "json"]).output().unwrap();
+    assert_eq!(status(&output), 3);
+    let record: Value = serde_json::from_slice(&output.stdout).expect("a record");
+    assert_eq!(record["outcome"], "unreachable");
+    assert!(record["why"].as_str().is_some_and(|why| why.contains("no..host")), "{record}");
+}
+
+#[test]
 fn a_silent_target_costs_a_bounded_time() {
     let server = Server::start("silent");
     let (load, status) = load(&[&server.1, "--publishers", "3", "--hold", "500ms"]);

@@ -366,6 +366,8 @@ fn an_unreachable_target_is_so_in_words_and_in_the_record() {
     let record = json(&run(&[&url, "-o", "json"]));
     assert_eq!(record["outcome"], "unreachable");
     assert!(record["why"].as_str().is_some_and(|why| why.contains("refused")), "{record}");
+    let xml = out(&run(&[&url, "-o", "junit"]));
+    assert!(xml.contains("errors=\"1\"") && xml.contains("Connection refused"), "{xml}");
 }
 
 #[test]

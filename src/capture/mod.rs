@@ -68,6 +68,7 @@ fn read_packets(
     let mut packets = 0u64;
     let damage = loop {
         match reader.packet() {
+            _ if streams.handler.is_over() => break None,
             Ok(Some(packet)) => {
                 packets += 1;
                 if let Some(segment) = unwrapper.segment(packet) {
@@ -103,6 +104,9 @@ fn read_raw(mut bytes: Box<dyn Read + Send>, mut sessions: Sessions<'_>) -> Resu
     let mut raw = None;
     let mut have = 0;
     let damage = loop {
+        if sessions.is_over() {
+            break None;
+        }
         let read = bytes.read(&mut buffer[have..]);
         let got = *read.as_ref().unwrap_or(&0);
         if got == 0 && have == 0 {

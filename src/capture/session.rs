@@ -48,6 +48,11 @@ pub trait Watch {
     /// session is certain with its first 1537 bytes.
     fn heard(&mut self, of: &Connection, direction: Direction, time: Time, what: Heard<'_>);
 
+    /// Whether nothing more is to be read.
+    fn is_over(&self) -> bool {
+        false
+    }
+
     /// A session ended, and this is its sum, before it is kept.
     fn ended(&mut self, session: &mut inspect::Session) {
         let _ = session;
@@ -183,6 +188,11 @@ impl<'w> Sessions<'w> {
         let budget = Budget { left: MAX_LISTED, spooled: MAX_SPOOLED, omitted: 0 };
         let (sessions, other) = Default::default();
         Sessions { watch, show_secrets, sessions, other, budget, unfinished: 0, failed: None }
+    }
+
+    /// Whether nothing more is to be read.
+    pub fn is_over(&self) -> bool {
+        self.watch.is_over()
     }
 
     /// Sessions and other connections, in the order of their first packets.

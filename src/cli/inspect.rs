@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use bstr::ByteSlice;
 use clap::Args;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
-use super::{Exit, Failure, complain, value};
+use super::{Exit, Failure, complain, interrupted, value};
 use crate::capture;
 use crate::capture::script::Script;
 use crate::capture::secrets::{self, Secrets};
@@ -93,7 +94,8 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     if args.anonymise.is_some() && read_once {
         return Err(of_file(&"it can be read only once, and --anonymise reads it again; expected a file"));
     }
-    let mut listener = Listener::new(args).map_err(|e| Failure::usage(e.to_string()))?;
+    let stopped = interrupted();
+    let mut listener = Listener::new(args, stopped.clone()).map_err(|e| Failure::usage(e.to_string()))?;
     let mut found =
         capture::read_spooled(&args.capture, args.show_secrets, &mut listener).map_err(|e| of_file(&e))?;
     let missing = listener.finish().map_err(|e| Failure::internal(e.to_string()))?;
@@ -104,7 +106,10 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
             return Err(of_file(&format!("it has no TCP connection {n}")));
         }
     }
-    let (exit, outcome) = if args.strict && departs(&found).map_err(|e| of_file(&e))? {
+    let stopped = *stopped.borrow();
+    let (exit, outcome) = if stopped {
+        (Exit::Interrupted, Outcome::Interrupted)
+    } else if args.strict && departs(&found).map_err(|e| of_file(&e))? {
         (Exit::Found, Outcome::Found)
     } else {
         (Exit::Clean, Outcome::Clean)
@@ -116,6 +121,10 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
             _ => report::inspect::text(out, &file, &found),
         })
     })?;
+    if stopped {
+        complain(&format!("{file}: interrupted; what was read until then is told"));
+        return Ok(exit);
+    }
     if let Some(to) = &args.anonymise {
         anonymise(&args.capture, to).map_err(|e| of_file(&e))?;
     }
@@ -172,6 +181,7 @@ fn of(path: &Path, e: &io::Error) -> io::Error {
 /// Prints messages and writes FLV while the capture is read.
 struct Listener<'a> {
     args: &'a InspectArgs,
+    stopped: watch::Receiver<bool>,
     out: BufWriter<io::Stdout>,
     /// By the number of the connection.
     secrets: HashMap<u64, Secrets>,
@@ -182,7 +192,7 @@ struct Listener<'a> {
 }
 
 impl<'a> Listener<'a> {
-    fn new(args: &'a InspectArgs) -> io::Result<Listener<'a>> {
+    fn new(args: &'a InspectArgs, stopped: watch::Receiver<bool>) -> io::Result<Listener<'a>> {
         let flv = args
             .flv
             .as_deref()
@@ -190,6 +200,7 @@ impl<'a> Listener<'a> {
             .transpose()?;
         Ok(Listener {
             args,
+            stopped,
             out: BufWriter::new(io::stdout()),
             secrets: HashMap::new(),
             origin: None,
@@ -295,6 +306,10 @@ impl Watch for Listener<'_> {
         {
             self.failed = Some(e);
         }
+    }
+
+    fn is_over(&self) -> bool {
+        *self.stopped.borrow()
     }
 
     fn ended(&mut self, session: &mut Session) {

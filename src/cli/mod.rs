@@ -2,10 +2,14 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
 
 use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 mod check;
 mod embedded;
@@ -69,6 +73,11 @@ impl Failure {
     /// Stopped by the user before there was anything to report.
     pub fn interrupted(message: impl Into<String>) -> Failure {
         Failure { exit: Exit::Interrupted, message: message.into() }
+    }
+
+    /// The target was not reached.
+    pub fn unreachable(message: impl Into<String>) -> Failure {
+        Failure { exit: Exit::Unreachable, message: message.into() }
     }
 
     /// Our own error.
@@ -177,16 +186,36 @@ fn warn(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Ready at the first ^C or SIGTERM after the call; the next one kills.
-fn interrupted() -> impl Future<Output = ()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    async move {
-        let (Ok(mut int), Ok(mut term)) = signals else { return std::future::pending().await };
-        tokio::select! { _ = int.recv() => (), _ = term.recv() => () }
-        tokio::spawn(async move {
-            tokio::select! { _ = int.recv() => (), _ = term.recv() => () }
-            std::process::exit(130);
+/// True from the first ^C or SIGTERM after the call on; the next one kills, whatever is being done then.
+fn interrupted() -> watch::Receiver<bool> {
+    let (stop, stopped) = watch::channel(false);
+    let (ready, is_ready) = mpsc::channel();
+    // A thread of its own: results may be written to somebody who does not read them.
+    thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
+        runtime.block_on(async {
+            let (Ok(mut int), Ok(mut term)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            let _ = ready.send(());
+            for killing in [false, true] {
+                tokio::select! { _ = int.recv() => (), _ = term.recv() => () }
+                stop.send_replace(true);
+                if killing {
+                    std::process::exit(130);
+                }
+            }
         });
+    });
+    let _ = is_ready.recv();
+    stopped
+}
+
+/// Ready when it is true.
+async fn stopping(mut stopped: watch::Receiver<bool>) {
+    if stopped.wait_for(|stopped| *stopped).await.is_err() {
+        std::future::pending().await
     }
 }

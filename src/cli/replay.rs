@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::sync::watch;
 
 use super::embedded;
 use super::envelope::{self, Envelope};
@@ -101,6 +100,7 @@ pub fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     output::keep_apart([("the capture", args.capture.as_path())], output::files(&args.output))
         .map_err(Failure::usage)?;
     let outputs = output::resolve(&args.output).map_err(Failure::usage)?;
+    let stopped = interrupted();
     let recorded = read(args)?;
     let target = match &args.target {
         Some(target) => target.clone(),
@@ -122,17 +122,8 @@ pub fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
         .build()
         .map_err(|e| Failure::internal(format!("no runtime: {e}")))?;
     replay.sessions = runtime.block_on(async {
-        let (stop, stopped) = watch::channel(false);
-        let watching = tokio::spawn(async move {
-            interrupted().await;
-            stop.send_replace(true);
-            // The receivers must not find it gone.
-            std::future::pending::<()>().await;
-        });
         let dial = Arc::new(target.dialer(CONNECT_TIMEOUT, tls));
-        let sessions = replay::run(recorded.sessions, &settings, dial, stopped).await;
-        watching.abort();
-        sessions
+        replay::run(recorded.sessions, &settings, dial, stopped).await
     });
     let (exit, outcome) = judge(&replay.sessions);
     let verified = replay.sessions.iter().flat_map(|session| &session.verify).any(|v| v.held.is_some());

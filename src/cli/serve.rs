@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 
-use super::{Exit, Failure, complain, interrupted, output, value};
+use super::{Exit, Failure, complain, interrupted, output, stopping, value};
 use crate::net::peer::log::{self, Told, What};
 use crate::net::peer::{self, AnyFault, Fault, Missing, Options, Peer, Taken};
 use crate::report::count;
@@ -90,7 +90,7 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Failure> {
 async fn serve(args: &ServeArgs, mut options: Options) -> Result<Exit, Failure> {
     let addr = args.addr;
     // Taken from the first moment: whoever reads the URL may stop us.
-    let stop = interrupted();
+    let stop = stopping(interrupted());
     let listener =
         TcpListener::bind(addr).await.map_err(|e| Failure::usage(format!("cannot listen on {addr}: {e}")))?;
     let addr = listener.local_addr().map_err(|e| Failure::internal(format!("no local address: {e}")))?;

@@ -14,7 +14,7 @@ use super::output::{self, Format, Output};
 use super::progress::Progress;
 use super::spawn::{Kept, SpawnArgs};
 use super::tls::TlsArgs;
-use super::{Exit, Failure, interrupted, value};
+use super::{Exit, Failure, interrupted, stopping, value};
 use crate::capture::write::PcapngWriter;
 use crate::net::conn::Dial;
 use crate::net::target::Target;
@@ -173,7 +173,7 @@ async fn judge(
     outputs: &[Output],
 ) -> Result<Exit, Failure> {
     let envelope = Envelope::begin("test");
-    let mut stop = std::pin::pin!(interrupted());
+    let mut stop = std::pin::pin!(stopping(interrupted()));
     let target = match &args.target {
         Some(target) => target.clone(),
         None => embedded::start()?,
@@ -182,13 +182,27 @@ async fn judge(
     let url = target.display(args.show_secrets);
     // Two runs at once, or one after another, publish other names.
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    let spawned = args.spawn.start(&target, &mut stop).await?;
+    let mut run = Run {
+        args,
+        envelope,
+        target,
+        url,
+        seed,
+        outputs,
+        expectations,
+        known: known(suite)?,
+        spawned: None,
+        gone: None,
+        unknown: Vec::new(),
+    };
+    let spawned = match args.spawn.start(&run.target, &mut stop).await {
+        Err(why) if why.exit == Exit::Interrupted => return run.stopped(Vec::new()).and(Err(why)),
+        spawned => spawned?,
+    };
     let kept = args.spawn.keep(spawned);
-    let settings = settings(args, &target, &url, seed, kept.clone());
+    let settings = settings(args, &run.target, &run.url, seed, kept.clone());
     let settings = Settings { wire: outputs.iter().any(|o| o.format == Format::Pcapng), ..settings };
-    let dial: Arc<dyn Dial> = Arc::new(target.dialer(CONNECT_TIMEOUT, tls));
-    let mut run =
-        Run { args, envelope, target, url, seed, outputs, spawned: None, gone: None, unknown: Vec::new() };
+    let dial: Arc<dyn Dial> = Arc::new(run.target.dialer(CONNECT_TIMEOUT, tls));
     if args.probe {
         let print = tokio::select! {
             print = suite::probe(&settings, dial) => Some(print),
@@ -218,11 +232,19 @@ async fn judge(
     match result {
         Some(Ok(report)) => {
             run.gone = report.gone;
-            run.judged(report.fingerprint, report.outcomes, report.out_of_time, expectations)
+            run.judged(report.fingerprint, report.outcomes, report.out_of_time)
         }
         Some(Err(why)) => run.unreachable(&why),
         None => run.stopped(done),
     }
+}
+
+/// The cases of the suite and those of files that are run.
+fn known(suite: &Suite) -> Result<BTreeSet<String>, Failure> {
+    let everything = Selection { slow: true, ..Selection::default() };
+    let mut known = Suite::select(&everything).map_err(Failure::internal)?.ids();
+    known.extend(suite.ids());
+    Ok(known)
 }
 
 fn settings(args: &TestArgs, target: &Target, url: &str, seed: u64, kept: Option<Arc<Kept>>) -> Settings {
@@ -277,6 +299,9 @@ struct Run<'a> {
     url: String,
     seed: u64,
     outputs: &'a [Output],
+    expectations: &'a Expectations,
+    /// All cases there are.
+    known: BTreeSet<String>,
     /// What became of the target, where it was started by us.
     spawned: Option<record::Spawned>,
     /// Since when it answers no more.
@@ -337,6 +362,13 @@ impl Run<'_> {
         cases
     }
 
+    /// The same with what was expected of them.
+    fn expected(&mut self, outcomes: &[Outcome]) -> Vec<Case> {
+        let mut cases = self.cases(outcomes);
+        self.unknown = self.expectations.apply(&mut cases, &self.known);
+        cases
+    }
+
     fn probed(&mut self, print: record::Fingerprint) -> Result<Exit, Failure> {
         if print.reach == "nothing" {
             return self.unreachable(print.refusal.as_deref().unwrap_or("not one byte came"));
@@ -350,16 +382,13 @@ impl Run<'_> {
         print: record::Fingerprint,
         outcomes: Vec<Outcome>,
         out_of_time: bool,
-        expectations: &Expectations,
     ) -> Result<Exit, Failure> {
-        let mut cases = self.cases(&outcomes);
-        let everything = Selection { slow: true, ..Selection::default() };
-        let mut known = Suite::select(&everything).map_err(Failure::internal)?.ids();
-        known.extend(cases.iter().map(|c| c.id.clone()));
-        self.unknown = expectations.apply(&mut cases, &known);
+        let cases = self.expected(&outcomes);
         let made = match &self.args.write_expect {
-            Some(file) if !out_of_time => fs::write(file, expectations.rewritten(&cases, self.args.strict))
-                .map_err(|e| Failure::internal(format!("{}: {e}", file.display()))),
+            Some(file) if !out_of_time => {
+                fs::write(file, self.expectations.rewritten(&cases, self.args.strict))
+                    .map_err(|e| Failure::internal(format!("{}: {e}", file.display())))
+            }
             _ => Ok(()),
         };
         if out_of_time {
@@ -385,14 +414,15 @@ impl Run<'_> {
 
     fn unreachable(&mut self, why: &str) -> Result<Exit, Failure> {
         let mut record = self.record(record::Outcome::Unreachable, None, Vec::new());
-        record.why = Some(self.target.mask(why));
+        let why = self.target.mask(why);
+        record.why = Some(why.clone());
         self.write(&record, &[])?;
         super::complain(&format!("{}: {why}", self.url));
         Ok(Exit::Unreachable)
     }
 
     fn stopped(&mut self, done: Vec<Outcome>) -> Result<Exit, Failure> {
-        let mut cases = self.cases(&done);
+        let mut cases = self.expected(&done);
         cases.sort_by(|a, b| a.id.cmp(&b.id));
         self.write(&self.record(record::Outcome::Interrupted, None, cases), &done)?;
         Ok(Exit::Interrupted)

@@ -2,7 +2,7 @@
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use crate::record::{Case, Record, Target, Verdict};
+use crate::record::{Case, Outcome, Record, Target, Verdict};
 
 /// The XML document. Findings are failures, skipped cases are skipped; a verdict that was expected is a success with a note.
 pub fn test(record: &Record, strict: bool) -> String {
@@ -31,7 +31,19 @@ pub fn test(record: &Record, strict: bool) -> String {
         suite.add_test_case(TestCase::new("stays up", status));
         report.add_test_suite(suite);
     }
-    report.to_string().unwrap_or_default()
+    let cut_short = match record.outcome {
+        Outcome::Unreachable => Some(("unreachable", record.why.as_deref().unwrap_or_default())),
+        Outcome::Interrupted => Some(("interrupted", "what had not ended by then is not here")),
+        _ => None,
+    };
+    if let Some((how, why)) = cut_short {
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+        status.set_type(how).set_message(why);
+        let mut suite = TestSuite::new("run");
+        suite.add_test_case(TestCase::new("comes to its end", status));
+        report.add_test_suite(suite);
+    }
+    report.to_string().unwrap_or_default() + "\n"
 }
 
 fn folder(id: &str) -> &str {

@@ -5,18 +5,22 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::count;
-use crate::record::Record;
 use crate::record::load::{Find, Interval, Latency, Load, Slo};
+use crate::record::{Outcome, Record};
 
 /// What was done, what came of it, and whether the numbers are the target's.
 pub fn screen(record: &Record) -> String {
     let mut out = String::new();
-    let Some(load) = &record.load else { return out };
     if let Some(target) = &record.target {
         let embedded =
             if target.embedded { "  (embedded server, same cores: not a server's figure)" } else { "" };
         let _ = writeln!(out, "target    {}{embedded}", target.url);
     }
+    let Some(load) = &record.load else {
+        let why = record.why.as_deref().unwrap_or("it is of another verb");
+        let _ = writeln!(out, "nothing was measured: {why}");
+        return out;
+    };
     plan(&mut out, load);
     sessions(&mut out, load);
     frames(&mut out, load, record.duration_ms);
@@ -29,6 +33,9 @@ pub fn screen(record: &Record) -> String {
     }
     if let Some(find) = &load.find {
         search(&mut out, find);
+    }
+    if record.outcome == Outcome::Interrupted {
+        out.push_str("\ninterrupted: this is of what ran until then\n");
     }
     if let Some(target) = &record.target {
         super::death(&mut out, target);

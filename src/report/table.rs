@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::record::{Case, Record, Test, TraceLine, Verdict};
+use crate::record::{Case, Outcome, Record, Test, TraceLine, Verdict};
 
 /// Lines of a finding's trace that are shown.
 const TRACE: usize = 20;
@@ -132,6 +132,7 @@ fn totals(out: &mut String, record: &Record, test: &Test, found: usize) {
     ];
     let counts: Vec<String> =
         counts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}")).collect();
+    let counts = if counts.is_empty() { "none judged".to_owned() } else { counts.join(", ") };
     let seconds = record.duration_ms as f64 / 1000.0;
     let cases = super::count(test.cases.len() as u64, "case");
     let found = match found {
@@ -161,7 +162,9 @@ fn totals(out: &mut String, record: &Record, test: &Test, found: usize) {
             "\n{fact} does not work here: what needs it was skipped; --profile {fact} says that it must"
         );
     }
-    let _ = writeln!(out, "\n{cases} in {seconds:.1} s: {} - {found}", counts.join(", "));
+    let so_far =
+        if record.outcome == Outcome::Interrupted { ", interrupted: the rest did not run" } else { "" };
+    let _ = writeln!(out, "\n{cases} in {seconds:.1} s: {counts} - {found}{so_far}");
 }
 
 fn word(verdict: Verdict, look: Look) -> String {

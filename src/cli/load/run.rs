@@ -14,7 +14,7 @@ use crate::cli::envelope::{self, Envelope};
 use crate::cli::output::{self, Format, Output};
 use crate::cli::progress::Progress;
 use crate::cli::spawn;
-use crate::cli::{Exit, Failure, complain, interrupted};
+use crate::cli::{Exit, Failure, complain, interrupted, stopping};
 use crate::load::find::{Answer, Bound, Search};
 use crate::load::media::{Kind, Media};
 use crate::load::metrics::Exposed;
@@ -36,7 +36,7 @@ pub async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]
     let envelope = Envelope::begin("load");
     let plan = if searches_all(args, &plan) { widest(args, plan, &media) } else { plan };
     let raise = cleared(args, &plan, &media)?;
-    let mut stop = std::pin::pin!(interrupted());
+    let mut stop = std::pin::pin!(stopping(interrupted()));
     let target = match &args.target {
         Some(target) => target.clone(),
         None => embedded::start()?,
@@ -44,7 +44,11 @@ pub async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]
     let tls = args.tls.for_target(&target)?;
     let url = target.display(args.show_secrets);
     let exposed = expose(args.metrics).await?;
-    let spawned = args.spawn.start(&target, &mut stop).await?;
+    let report = Report { args, envelope, url, outputs };
+    let spawned = match args.spawn.start(&target, &mut stop).await {
+        Err(why) if why.exit == Exit::Interrupted => return report.nothing(Outcome::Interrupted, why),
+        spawned => spawned?,
+    };
     // Not before: what was started has the limits that its user gave it.
     raise.map_or(Ok(()), preflight::raise).map_err(Failure::internal)?;
     let pid = args.watch_pid.or(spawned.as_ref().map(Spawned::pid));
@@ -80,8 +84,8 @@ pub async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]
     let (mut load, log) = match ran {
         Ok(ran) => ran,
         Err(Error::Resolve(e)) => {
-            complain(&format!("{url}: {e}"));
-            return Ok(Exit::Unreachable);
+            return report
+                .nothing(Outcome::Unreachable, Failure::unreachable(format!("{}: {e}", report.url)));
         }
         Err(e @ Error::Internal(_)) => return Err(Failure::internal(e.to_string())),
     };
@@ -93,20 +97,47 @@ pub async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]
     }
     let died = spawned.as_ref().is_some_and(|spawned| spawned.died.is_some());
     let (outcome, exit) = verdict(&load, stopped, died, args.allow_limited);
-    let mut record = envelope.end(outcome, envelope::arguments(args.show_secrets));
-    let embedded = args.target.is_none();
-    record.target = Some(record::Target { url: url.clone(), embedded, spawned, fingerprint: None });
-    record.load = Some(load);
-    output::write_all(outputs, |output| match output.format {
-        Format::Json => output.write(&output::json(&record)?),
-        Format::Csv => output.write(&report::load::csv(&record)),
-        Format::Hlog => output.write(log.as_deref().unwrap_or_default()),
-        _ => output.write(&report::load::screen(&record)),
-    })?;
+    report.write(outcome, spawned, Ok(load), log.as_deref())?;
     if exit == Exit::Unreachable {
-        complain(&format!("{url}: not one session started"));
+        complain(&format!("{}: not one session started", report.url));
     }
     Ok(exit)
+}
+
+/// What a record says of a run beside its numbers, and where it goes.
+struct Report<'a> {
+    args: &'a LoadArgs,
+    envelope: Envelope,
+    url: String,
+    outputs: &'a [Output],
+}
+
+impl Report<'_> {
+    /// Of a run that came to nothing.
+    fn nothing(&self, outcome: Outcome, why: Failure) -> Result<Exit, Failure> {
+        self.write(outcome, None, Err(why.message.clone()), None)?;
+        Err(why)
+    }
+
+    fn write(
+        &self,
+        outcome: Outcome,
+        spawned: Option<record::Spawned>,
+        load: Result<Load, String>,
+        log: Option<&str>,
+    ) -> Result<(), Failure> {
+        let mut record = self.envelope.end(outcome, envelope::arguments(self.args.show_secrets));
+        let embedded = self.args.target.is_none();
+        record.target = Some(record::Target { url: self.url.clone(), embedded, spawned, fingerprint: None });
+        record.why = load.as_ref().err().cloned();
+        record.load = load.ok();
+        output::write_all(self.outputs, |output| match output.format {
+            Format::Json => output.write(&output::json(&record)?),
+            Format::Csv => output.write(&report::load::csv(&record)),
+            Format::Hlog => output.write(log.unwrap_or_default()),
+            _ => output.write(&report::load::screen(&record)),
+        })
+    }
 }
 
 /// Whether the most sessions are searched for and nobody said how many at most.
