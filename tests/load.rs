@@ -422,6 +422,15 @@ fn mistakes_are_told_before_anything_is_sent() {
             &["--find", "tls.p99 < 1s"],
             "--find 'tls.p99 < 1s': nothing could be measured for it: the target is",
         ),
+        (
+            &["--find", "first_keyframe.p99 < 1s", "--fps", "0"],
+            "--find 'first_keyframe.p99 < 1s': nothing could be measured for it: there is no video",
+        ),
+        (
+            &["--slo", "first_keyframe.max < 1s", "--fps", "0"],
+            "measured for it: there is no video in what is",
+        ),
+        (&["--slo", "av_skew.p99 < 1s", "--audio", "none"], "measured for it: there is no audio in what is"),
         (&["--bitrate", "20k"], "--bitrate: 20000 bit/s are too little for 30 frames"),
         (&["--stage", "10s"], "TIME:PLAYERS"),
         (&["-o", "junit"], "this verb has no format 'junit'; expected text, json, csv or hlog"),

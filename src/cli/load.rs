@@ -222,17 +222,18 @@ fn plan(args: &LoadArgs, shape: Shape) -> Result<Plan, Failure> {
         (0, 0, _) => Err(Failure::usage("no publishers and no players: nothing to do")),
         (1.., _, Some(_)) => Err(Failure::usage("--play plays what others publish: it needs --publishers 0")),
         (0, _, None) => Err(Failure::usage("without publishers --play must say what is played")),
-        _ => searchable(args, plan),
+        _ => measurable(args, plan),
     }
 }
 
-/// The plan, unless what is searched for could not be measured in it.
-fn searchable(args: &LoadArgs, plan: Plan) -> Result<Plan, Failure> {
+/// The plan, unless what is searched for could not be measured in it, or what is promised not in what is published.
+fn measurable(args: &LoadArgs, plan: Plan) -> Result<Plan, Failure> {
     let secure = args.target.as_ref().is_some_and(Target::is_secure);
-    match args.find.as_ref().and_then(|slo| Some((slo, slo.lacks(&plan, secure)?))) {
-        Some((slo, why)) => {
-            let text = slo.text();
-            Err(Failure::usage(format!("--find '{text}': nothing could be measured for it: {why}")))
+    let found = args.find.iter().map(|slo| ("--find", slo, slo.lacks(&plan, secure)));
+    let mut promised = found.chain(args.slo.iter().map(|slo| ("--slo", slo, slo.lacks_media(&plan))));
+    match promised.find_map(|(option, slo, why)| Some((option, slo.text(), why?))) {
+        Some((option, text, why)) => {
+            Err(Failure::usage(format!("{option} '{text}': nothing could be measured for it: {why}")))
         }
         None => Ok(plan),
     }

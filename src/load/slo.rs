@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::Found;
+use super::media::Shape;
 use super::plan::Plan;
 use super::stats::{Count, Metric, Stats};
 use crate::record::load;
@@ -179,13 +180,28 @@ impl Slo {
             What::Count(Count::Failed, _) | What::Share(Count::Failed, _) => return None,
             What::Count(..) | What::Share(..) => return no_frames(plan),
         };
-        match metric {
+        let nobody = match metric {
             Metric::Tls => (!secure).then_some("the target is not reached by TLS"),
             Metric::PublishStart => (plan.publishers == 0).then_some("there are no publishers"),
             Metric::PlayStart => (plan.players() == 0).then_some(NO_PLAYERS),
             Metric::FirstFrame | Metric::FirstKeyframe | Metric::Gap => no_receipt(plan),
             Metric::Frame | Metric::FrameRaw | Metric::KeyAge | Metric::Skew => no_frames(plan),
             Metric::Tcp | Metric::Handshake | Metric::Connect | Metric::CreateStream | Metric::Lag => None,
+        };
+        nobody.or(self.lacks_media(plan))
+    }
+
+    /// Why what we publish has nothing that it could be measured of, whoever plays it; `None` where it may have.
+    pub fn lacks_media(&self, plan: &Plan) -> Option<&'static str> {
+        let What::Latency(metric, ..) = self.what else { return None };
+        let of_both = metric == Metric::Skew;
+        let of_video = of_both || matches!(metric, Metric::FirstKeyframe | Metric::KeyAge);
+        match plan.shape {
+            // Nobody knows what others publish.
+            _ if plan.play.is_some() => None,
+            Shape { fps: 0, .. } if of_video => Some("there is no video in what is published"),
+            Shape { audio_bps: 0, .. } if of_both => Some("there is no audio in what is published"),
+            _ => None,
         }
     }
 
@@ -343,5 +359,30 @@ mod tests {
             assert_eq!(known(text, false), measurable, "{text}");
         }
         assert_eq!(known("tls.p99 < 1s", true), [true; 4]);
+    }
+
+    #[test]
+    fn what_is_not_published_cannot_be_measured() {
+        let stages = vec![Stage { time: Duration::from_secs(1), players: 2 }];
+        let blind = Shape { bitrate_bps: 64_000, fps: 0, gop: 0, audio_bps: 64_000 };
+        let silent = Shape { audio_bps: 0, ..Shape::new(1_000_000, 30, 30) };
+        let plan = |shape| Plan { publishers: 1, stages: stages.clone(), shape, ..Plan::default() };
+        let foreign = Plan { publishers: 0, play: Some("theirs".into()), ..plan(blind) };
+        let plans = [plan(Shape::new(1_000_000, 30, 30)), plan(blind), plan(silent), foreign];
+        for (text, measurable) in [
+            ("first_keyframe.p99 < 1s", [true, false, true, true]),
+            ("key_age.p99 < 1s", [true, false, true, true]),
+            ("av_skew.p99 < 1s", [true, false, false, true]),
+            ("first_frame.p99 < 1s", [true; 4]),
+            ("frame.p99 < 1s", [true; 4]),
+            ("lost = 0", [true; 4]),
+        ] {
+            let slo: Slo = text.parse().unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(plans.each_ref().map(|plan| slo.lacks_media(plan).is_none()), measurable, "{text}");
+            // A search needs no less.
+            assert!(
+                plans.iter().all(|plan| slo.lacks_media(plan).is_none() || slo.lacks(plan, true).is_some())
+            );
+        }
     }
 }

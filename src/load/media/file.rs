@@ -201,11 +201,13 @@ impl Loader {
         let again_ms = ends.max().unwrap_or(start + LONE_FRAME) - start;
         let bytes: u64 = self.kinds.iter().map(|kind| kind.bytes).sum();
         let pictures = self.kinds[Kind::Video as usize].frames.len() as u64;
+        let sound = &self.kinds[Kind::Audio as usize];
+        // Only what is not there at all is 0.
         let shape = Shape {
             bitrate_bps: bytes * 8000 / again_ms,
-            fps: ((pictures * 1000 + again_ms / 2) / again_ms) as u32,
+            fps: ((pictures * 1000 + again_ms / 2) / again_ms).max(pictures.min(1)) as u32,
             gop: (pictures / self.keys.max(1)) as u32,
-            audio_bps: self.kinds[Kind::Audio as usize].bytes * 8000 / again_ms,
+            audio_bps: (sound.bytes * 8000 / again_ms).max(sound.bytes.min(1)),
         };
         let changed: Vec<(u8, Message)> = self
             .first
@@ -323,6 +325,9 @@ mod tests {
             }
         }
         assert_eq!((media.shape().fps, media.shape().gop), (25, 3));
+        // As slow as it may be, there is video.
+        let slow = read(&file(&[(9, 0, KEY), (9, 9000, KEY)])[..], "x.flv", false).expect("a file");
+        assert_eq!((slow.shape().fps, slow.shape().audio_bps), (1, 0));
         assert!(
             media.frame(Kind::Video, 4).expect("a frame").marked && media.contents(Kind::Video).is_none()
         );
