@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::time::ClockId;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::{JoinSet, LocalSet, spawn_local, yield_now};
+use tokio::task::{JoinError, JoinSet, LocalSet, yield_now};
 use tokio::time::{Instant, sleep_until};
 
 use super::media::Kind;
@@ -21,7 +21,7 @@ use super::said::Said;
 use super::stats::{Metric, Stats};
 use super::track::{Came, Receiver};
 use super::wheel::{Timer, Wheel};
-use super::worker::Sweeps;
+use super::worker::Players;
 use super::{Run, clock_ns, worker};
 use crate::wire::chunk::MessageHeader;
 
@@ -74,7 +74,7 @@ pub struct Shard {
     pub receivers: RefCell<Vec<Rc<RefCell<Receiver>>>>,
     pub wheel: Wheel,
     pub pump: RefCell<Pump>,
-    pub sweeps: RefCell<Sweeps>,
+    pub players: RefCell<Players>,
     /// The real-time clock less the monotonic one; `None` while they step.
     pub offset_ns: Cell<Option<u64>>,
     /// When the bytes came that are being taken is told by our own clock.
@@ -114,20 +114,23 @@ fn reserve(sessions: usize) {
 /// Runs these jobs, in a [`LocalSet`].
 pub async fn drive(run: Arc<Run>, jobs: Vec<Job>, reports: UnboundedSender<Report>, timer: Timer) {
     let shard = Rc::new(Shard::new(run));
-    let (turned, looking) = (shard.clone(), shard.clone());
+    let (turned, serving, looking) = (shard.clone(), shard.clone(), shard.clone());
     // Tasks of their own: this one is looked at whenever any session is.
-    let wheel = spawn_local(async move {
+    let mut own = JoinSet::new();
+    own.spawn_local(async move {
         let also = |now| {
             let frames = turned.pump.borrow_mut().turn(&turned, now);
-            turned.sweeps.borrow_mut().turn(&turned.run, now).min(frames)
+            turned.players.borrow_mut().sweep(&turned.run, now).min(frames)
         };
         turned.wheel.turn(turned.run.clock, timer, also).await;
     });
+    own.spawn_local(async move { Players::serve(&serving.players).await });
     let seconds = reports.clone();
-    let look = spawn_local(async move { look_after(&looking, &seconds).await });
-    work(&shard, jobs).await;
-    wheel.abort();
-    look.abort();
+    own.spawn_local(async move { look_after(&looking, &seconds).await });
+    tokio::select! {
+        () = work(&shard, jobs) => {}
+        Some(ended) = own.join_next() => panicked(ended),
+    }
     let second = shard.second(shard.run.clock.now());
     shard.hand_over(&reports, second);
 }
@@ -160,11 +163,16 @@ async fn work(shard: &Rc<Shard>, jobs: Vec<Job>) {
         while sessions.try_join_next().is_some() {}
     }
     while let Some(ended) = sessions.join_next().await {
-        if let Err(e) = ended
-            && e.is_panic()
-        {
-            std::panic::resume_unwind(e.into_panic());
-        }
+        panicked(ended);
+    }
+}
+
+/// A task that panicked takes its shard with it.
+fn panicked(ended: Result<(), JoinError>) {
+    if let Err(e) = ended
+        && e.is_panic()
+    {
+        std::panic::resume_unwind(e.into_panic());
     }
 }
 
@@ -218,7 +226,7 @@ impl Shard {
             receivers: RefCell::default(),
             wheel: Wheel::default(),
             pump: RefCell::default(),
-            sweeps: RefCell::default(),
+            players: RefCell::default(),
             offset_ns: Cell::new(clock_offset()),
             user_clock: Cell::new(false),
         }

@@ -19,10 +19,10 @@ use crate::wire::session::{Config, Event, Fields, Goal, Refusal, Session, Skimme
 use crate::wire::time::Time;
 
 mod open;
-mod sweep;
+mod players;
 
 use open::{Opened, open};
-pub use sweep::Sweeps;
+pub use players::Players;
 
 /// What each phase before media may take.
 const PHASE_NS: u64 = 10_000_000_000;
@@ -56,9 +56,13 @@ pub async fn work(shard: Rc<Shard>, job: Job) {
     if let Some(worker) = Box::pin(open(&shard, job)).await {
         let result = poll_fn(|cx| {
             let mut this = worker.borrow_mut();
+            if this.joined {
+                return this.done.take().map_or(Poll::Pending, Poll::Ready);
+            }
             let result = this.poll(cx);
-            if this.is_swept() && !std::mem::replace(&mut this.swept, true) {
-                let due = shard.sweeps.borrow_mut().join(&shard.run, &worker, cx.waker());
+            if result.is_pending() && this.is_player() {
+                (this.joined, this.armed) = (true, u64::MAX);
+                let due = shard.players.borrow_mut().join(&shard.run, Rc::downgrade(&worker), cx.waker());
                 shard.wheel.hurry(due);
             }
             result
@@ -134,8 +138,8 @@ struct Worker {
     armed: u64,
     /// When a player that sweeps reads next.
     next_read: Option<u64>,
-    /// The shard sees to that.
-    swept: bool,
+    /// The shard turns to it, and its task waits for the end.
+    joined: bool,
     /// The last read may not have got all.
     filled: bool,
     /// It is through, and its task does not know it yet.
@@ -185,7 +189,7 @@ impl Worker {
             skims: false,
             armed: u64::MAX,
             next_read: None,
-            swept: false,
+            joined: false,
             filled: false,
             done: None,
         };
@@ -233,9 +237,6 @@ impl Worker {
 
     /// Reads what there is and writes on time, until all is done.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        if let Some(result) = self.done.take() {
-            return Poll::Ready(result);
-        }
         let mut at = None;
         for _ in 0..READS {
             self.flush(cx)?;

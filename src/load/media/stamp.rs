@@ -50,9 +50,10 @@ impl Stamp {
 
     /// The stamp in a payload, if there is a whole one, and where. `near` is where the one before stood; it is moved.
     pub(super) fn find(payload: &[u8], near: &mut usize) -> Option<(Stamp, usize)> {
-        let at = match payload.get(*near..).filter(|rest| rest.starts_with(&UUID)) {
-            Some(_) => *near,
-            None => payload[..payload.len().min(SEARCHED)].find(UUID)?,
+        let there = payload.get(*near..).and_then(|rest| rest.first_chunk());
+        let at = match there {
+            Some(&UUID) => *near,
+            _ => payload[..payload.len().min(SEARCHED)].find(UUID)?,
         };
         let bytes: &[u8; Stamp::LEN] = payload[at..].first_chunk()?;
         let get = |from: usize, len: usize| get7(&bytes[from..from + len]);
