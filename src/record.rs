@@ -139,6 +139,31 @@ pub enum Outcome {
     Limited,
 }
 
+/// How far a client has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Milestone {
+    Handshaken,
+    Connected,
+    Created,
+    Publishing,
+    Playing,
+}
+
+impl Milestone {
+    /// Its word, as in the record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Milestone::Handshaken => "handshaken",
+            Milestone::Connected => "connected",
+            Milestone::Created => "created",
+            Milestone::Publishing => "publishing",
+            Milestone::Playing => "playing",
+        }
+    }
+}
+
 /// What a target is like, found before the first scenario. `None` is "not found out".
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -148,10 +173,10 @@ pub struct Fingerprint {
     /// Why it gets no further.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
-    /// Where the target closes a client that did nothing wrong and only waits, or sends it what cannot be read: goals (`handshaken`,
-    /// `connected`, `created`, `publishing`, `playing`). What is sent there judges nothing, since it would end anyway.
+    /// Where the target closes a client that did nothing wrong and only waits, or sends it what cannot be read. What is sent there judges
+    /// nothing, since it would end anyway.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ends: Vec<String>,
+    pub ends: Vec<Milestone>,
     /// What answers a plain C1: `plain`, `plain, S1 is a copy of C1`, `digest schema N`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handshake: Option<String>,

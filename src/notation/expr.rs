@@ -54,6 +54,54 @@ pub enum Expr {
     Raw(Payload),
 }
 
+impl Text {
+    /// Whether it is this, and no variable in it.
+    pub fn is(&self, text: &str) -> bool {
+        matches!(&self.0[..], [TextPart::Literal(literal)] if literal == text)
+    }
+}
+
+impl Expr {
+    /// Whether this text is the value or stands in it.
+    pub fn says(&self, text: &str) -> bool {
+        match self {
+            Expr::Text(_, own) => own.is(text),
+            Expr::Object(_, fields) => fields.iter().any(|(_, value)| value.says(text)),
+            Expr::Array(items) => items.iter().any(|item| item.says(text)),
+            Expr::Amf3(inner) => inner.says(text),
+            Expr::Amf3Bytes(payload) | Expr::Raw(payload) => payload.says(text),
+            Expr::Literal(_) | Expr::Var { .. } => false,
+        }
+    }
+}
+
+impl Payload {
+    /// Whether this text stands in it as a value or the name of a command.
+    pub fn says(&self, text: &str) -> bool {
+        self.0.iter().any(|piece| match piece {
+            Piece::Amf0(values) => values.iter().any(|value| value.says(text)),
+            Piece::Wire(message, _) => message.says(text),
+            Piece::Repeat(_, inner) | Piece::Cut(inner, ..) => inner.says(text),
+            _ => false,
+        })
+    }
+}
+
+impl MessageExpr {
+    /// As of a payload.
+    pub fn says(&self, text: &str) -> bool {
+        match self {
+            MessageExpr::Command { name, args, .. } => name.is(text) || args.iter().any(|arg| arg.says(text)),
+            MessageExpr::Data { values, .. } => values.iter().any(|value| value.says(text)),
+            MessageExpr::Aggregate(parts) => parts.iter().any(|(part, _)| part.says(text)),
+            MessageExpr::UserControl(_, payload)
+            | MessageExpr::Opaque(_, payload)
+            | MessageExpr::Raw(_, payload) => payload.says(text),
+            MessageExpr::Control(..) | MessageExpr::SetPeerBandwidth(..) | MessageExpr::Event(..) => false,
+        }
+    }
+}
+
 /// Which AMF0 string marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextKind {

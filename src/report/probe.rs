@@ -21,7 +21,8 @@ pub fn screen(record: &Record) -> String {
         row("refusal", print.refusal.clone());
     }
     if !print.ends.is_empty() {
-        row("ends sessions", Some(format!("of whoever is {}", print.ends.join(" or "))));
+        let milestones: Vec<_> = print.ends.iter().map(|milestone| milestone.name()).collect();
+        row("ends sessions", Some(format!("of whoever is {}", milestones.join(" or "))));
     }
     row("server", print.server.clone());
     row("handshake", print.handshake.clone());

@@ -143,6 +143,16 @@ impl Step {
         }
     }
 
+    /// Whether the step itself sends this text as a value or the name of a command, or makes the bytes to send.
+    pub fn says(&self, text: &str) -> bool {
+        match &self.kind {
+            StepKind::Let(_, payload) => payload.says(text),
+            StepKind::Send(send) => send.says(text),
+            StepKind::Together(sends) => sends.iter().any(|send| send.says(text)),
+            _ => false,
+        }
+    }
+
     /// The conditions that the step itself states.
     pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
         let (one, branches): (Option<&Condition>, &[Branch]) = match &self.kind {
@@ -164,6 +174,17 @@ impl Step {
             matches!(condition.kind, ConditionKind::InStep | ConditionKind::Controlled)
         };
         self.any(&mut |step| step.conditions().any(asks))
+    }
+}
+
+impl Send {
+    fn says(&self, text: &str) -> bool {
+        match &self.what {
+            SendWhat::Message(message, _) => message.says(text),
+            SendWhat::Chunk(chunk) => chunk.payload.says(text),
+            SendWhat::Bytes(payload) => payload.says(text),
+            SendWhat::C0(_) | SendWhat::C1 { .. } | SendWhat::C2 { .. } => false,
+        }
     }
 }
 

@@ -9,11 +9,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::ast::TimeKind;
 use super::board::{Board, Look};
-use super::ground::{Context, Ground, Sentinel, goal_name};
+use super::ground::{Context, Ground, Sentinel};
 use super::remux::{How, how_relayed};
 use crate::net::conn::{Conn, Direction, Entry, Seen};
 use crate::net::relay::{self, Frame, Relayed, Rules};
-use crate::record::Fingerprint;
+use crate::record::{Fingerprint, Milestone};
 use crate::wire::amf0::Value;
 use crate::wire::handshake::{Block, Signer};
 use crate::wire::message::{Message, type_id};
@@ -99,7 +99,7 @@ impl Probe<'_> {
             self.rest(&publisher, found).await;
         }
         // Asked last: a close may come a moment behind the answer.
-        for (name, goal) in [("main", Goal::Publishing), ("play", Goal::Playing)] {
+        for (name, goal) in [("main", Milestone::Publishing), ("play", Milestone::Playing)] {
             if found.ends.is_empty() && self.was_ended(name) {
                 found.ends.extend(self.ends(goal).await);
             }
@@ -212,14 +212,14 @@ impl Probe<'_> {
 
     /// At which goal on the way to `last` the target ends a client at once that asks for nothing more and waits. An end that answers the
     /// next question is a refusal, one that comes later is an idle timer, and neither is one of these.
-    async fn ends(&self, last: Goal) -> Option<String> {
+    async fn ends(&self, last: Milestone) -> Option<Milestone> {
         let conn =
             self.ground.open("idle", self.config(|c| c.name = self.ground.other_name("-idle"))).await.ok()?;
         let at_once = self.ground.cx.times.kind(TimeKind::Quiet) / 3;
-        for goal in [Goal::Handshaken, Goal::Connected, Goal::Created, last] {
-            self.ground.pursue("idle", &conn, goal).await.ok()?;
+        for milestone in [Milestone::Handshaken, Milestone::Connected, Milestone::Created, last] {
+            self.ground.pursue("idle", &conn, milestone.into()).await.ok()?;
             if self.ground.answer("idle", Instant::now() + at_once, is_end).await.is_some() {
-                return Some(goal_name(goal).to_owned());
+                return Some(milestone);
             }
         }
         conn.close();

@@ -12,7 +12,7 @@ use super::ast::{TimeKind, TimeSpec};
 use super::board::{Board, Look};
 use super::trace;
 use crate::net::conn::{Conn, Dial, Direction, Entry, Kept, Origin, Seen};
-use crate::record::Fingerprint;
+use crate::record::{Fingerprint, Milestone};
 use crate::wire::amf0::Value;
 use crate::wire::chunk::Limits;
 use crate::wire::message::{Message, UserControl, type_id};
@@ -392,6 +392,18 @@ impl<'a> Ground<'a> {
     /// Writes bytes; a peer that closed or takes no more gets none, which judges nothing.
     pub(super) async fn write(&self, conn: &Conn, bytes: Bytes) {
         let _ = timeout(self.cx.times.kind(TimeKind::Close), conn.write(bytes)).await;
+    }
+}
+
+impl From<Milestone> for Goal {
+    fn from(milestone: Milestone) -> Goal {
+        match milestone {
+            Milestone::Handshaken => Goal::Handshaken,
+            Milestone::Connected => Goal::Connected,
+            Milestone::Created => Goal::Created,
+            Milestone::Publishing => Goal::Publishing,
+            Milestone::Playing => Goal::Playing,
+        }
     }
 }
 

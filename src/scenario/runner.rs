@@ -222,7 +222,8 @@ impl Runner<'_> {
         }
         if let Some(at) = item.is_ended_at(&self.fingerprint.ends) {
             let why = format!(
-                "calibration: whoever is {at} and only waits is closed, or gets what cannot be read; what is sent there judges nothing"
+                "calibration: whoever is {} and only waits is closed, or gets what cannot be read; what is sent there judges nothing",
+                at.name()
             );
             return say(Verdict::Blocked, "blocked", why);
         }

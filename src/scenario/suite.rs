@@ -10,13 +10,12 @@ use std::time::Duration;
 use globset::{Glob, GlobMatcher};
 use include_dir::{Dir, include_dir};
 
-use super::ast::{self, Fact, Scenario, SendWhat, Step, StepKind};
+use super::ast::{self, CaseValue, Fact, Scenario, SendWhat, Step, StepKind};
 use super::check::{self, Known};
 use super::clauses::{Clauses, Level, Severity};
-use super::ground::goal_name;
 pub use super::runner::{probe, run, run_known};
 use crate::notation::error::nearest;
-use crate::record::{self, Fingerprint, Totals, Verdict};
+use crate::record::{self, Fingerprint, Milestone, Totals, Verdict};
 use crate::wire::session::Goal;
 
 /// Bytes that a file of ours may have.
@@ -432,27 +431,24 @@ impl Item {
     /// Whether it takes the answer to createStream as a sign of something else: its rows are not about that command (rtmp 7.2.1.3).
     pub fn asks_for_streams(&self) -> bool {
         let about = self.scenario.clauses.iter().any(|clause| clause.starts_with("rtmp/7.2.1.3/"));
-        let spellings = ["createStream(", "\"createStream\""];
-        !about && spellings.iter().any(|spelling| self.source.contains(spelling))
+        let says = |step: &Step| step.any(&mut |step| step.says("createStream"));
+        let in_table = self.scenario.cases[self.case].vars.iter().any(|(_, value)| match value {
+            CaseValue::Value(value) => value.says("createStream"),
+            CaseValue::Payload(payload) => payload.says("createStream"),
+        });
+        !about && (in_table || self.scenario.steps.iter().any(says))
     }
 
     /// Of these goals, at which the target ends the session of whoever waits, the first that a connection of this case is brought to or past.
-    pub fn is_ended_at<'a>(&self, ends: &'a [String]) -> Option<&'a String> {
-        use Goal::{Connected, Created, Handshaken, Playing, Publishing};
+    pub fn is_ended_at(&self, ends: &[Milestone]) -> Option<Milestone> {
         // A player never publishes on its way.
-        let passes = |reach: Goal, at: &str| {
-            let on_the_way = |goal: Goal| goal == reach || goal < reach && goal <= Created;
-            let at = [Handshaken, Connected, Created, Publishing, Playing]
-                .into_iter()
-                .find(|g| goal_name(*g) == at);
-            at.is_some_and(on_the_way)
-        };
-        let comes = |at: &String| {
+        let passes = |reach: Goal, at: Goal| at == reach || at < reach && at <= Goal::Created;
+        let comes = |at: Goal| {
             self.scenario.steps.iter().any(|step| {
                 step.any(&mut |step| matches!(&step.kind, StepKind::Reach(reach) if passes(reach.goal, at)))
             })
         };
-        ends.iter().find(|at| comes(at))
+        ends.iter().copied().find(|at| comes((*at).into()))
     }
 
     pub fn outcome(&self, settings: &Settings, verdict: Verdict, branch: &str, why: String) -> Outcome {
@@ -492,4 +488,39 @@ fn furthest(scenario: &Scenario) -> Goal {
         });
     }
     goal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_streams() {
+        let asks = |clause: &str, head: &str, steps: &str| {
+            let text = format!("scenario \"x\"\nclause {clause}\n{head}\nreach connected\n{steps}\nalive\n");
+            let file = ("x".to_owned(), "x.scn".to_owned(), text);
+            let suite = Suite::parse(&[file], Clauses::built_in()).unwrap_or_else(|e| panic!("{e}"));
+            suite.items.iter().map(|item| item.asks_for_streams()).collect::<Vec<_>>()
+        };
+        let other = "rtmp/5.3.1.3/4";
+        let create = "createStream(2, null)";
+        for (steps, want) in [
+            (format!("> {create}"), true),
+            (format!("> amf3 {create} csid=9"), true),
+            (format!("repeat 3 {{ together {{\n> {create}\n}} }}"), true),
+            (format!("> bytes wire({create})"), true),
+            (format!("> bytes repeat(2, cut(wire({create}), 0, 9))"), true),
+            ("> chunk fmt=0 csid=3 len=25 type=20 msid=0 ts=0 amf0(\"createStream\", 2, null)".into(), true),
+            ("> call(1, {method: [\"createStream\"]})".into(), true),
+            (format!("let v = wire({create})\n> bytes $v"), true),
+            ("> call(1, null) # not createStream(2, null)".into(), false),
+            ("> call(1, \"a createStream(\")".into(), false),
+            ("> audio text \"createStream(\"".into(), false),
+        ] {
+            assert_eq!(asks(other, "", &steps), [want], "{steps}");
+            assert_eq!(asks("rtmp/7.2.1.3/1", "", &steps), [false], "{steps}");
+        }
+        let table = "for v in { a: wire(createStream(2, null)); b: hex \"00\" }";
+        assert_eq!(asks(other, table, "> bytes $v"), [true, false]);
+    }
 }
