@@ -413,6 +413,10 @@ fn mistakes_are_told_before_anything_is_sent() {
         (&["--slo", "frame.p99 < 1"], "column 13"),
         (&["--publishers", "0"], "--play"),
         (&["--duration", "2s"], "--duration 2s: nothing is left of it behind the ramp of 2s"),
+        (
+            &["--duration", "5s", "--late-join", "--gop", "2s"],
+            "--duration 5s: nothing is left of it behind the ramp of 2s and the 4s of --late-join",
+        ),
         (&["--duration", "5s", "--hold", "1s"], "cannot be used with '--hold"),
         (&["--duration", "5s", "--stage", "1s:1"], "cannot be used with '--stage"),
         (&["--find", "frame.p99 < 1s", "--stage", "1s:1"], "cannot be used with '--stage"),
@@ -486,6 +490,13 @@ fn a_duration_is_from_the_first_connection_to_silence() {
     let sent = frames(&record["load"], "sent");
     assert!((140..=147).contains(&sent), "{sent} of 146");
     assert_eq!(record["load"]["plan"]["stages"], serde_json::json!([[100, 3], [1900, 3]]));
+    // What late players take is part of it.
+    let args = ["--duration", "3s", "--ramp", "0s", "--late-join", "--gop", "500ms", "-o", "json"];
+    let output = run(&[&args[..], &["--allow-limited"]].concat());
+    let record: Value = serde_json::from_slice(&output.stdout).expect("a record");
+    let sent = frames(&record["load"], "sent");
+    assert!((214..=220).contains(&sent), "{sent} of 219");
+    assert_eq!(record["load"]["plan"]["stages"], serde_json::json!([[0, 10], [2000, 10]]));
 }
 
 #[test]

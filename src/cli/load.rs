@@ -37,7 +37,7 @@ pub struct LoadArgs {
         player's number. Players that got nothing more of it for 2 s or longer before their end are told, and gap counts that time"))]
     #[arg(long, value_name = "NAME")]
     play: Option<String>,
-    /// From no player to all.
+    /// From no player to all; with --players 0: from no publisher.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = value::time)]
     ramp: Duration,
     /// How long all are kept, from the end of the ramp.
@@ -71,8 +71,9 @@ pub struct LoadArgs {
     #[arg(long, requires = "media")]
     media_untouched: bool,
     /// What must hold: `frame.p99 < 500ms`, `failed < 1%`, `lost = 0`. Repeatable; failed, corrupt and lost = 0 hold where nothing is said of
-    /// them. What was not measured is not kept; where no player plays what we publish, corrupt and lost hold only if asked for. A session that the end of
-    /// the run cuts off on its way has not failed, but counts as failed here if it had waited for 2 s or longer.
+    /// them. What was not measured is not kept, and what we publish nothing for (first_keyframe with --fps 0) is refused; where no player plays what
+    /// we publish, corrupt and lost hold only if asked for. A session that the end of the run cuts off on its way has not failed, but counts as failed
+    /// here if it had waited for 2 s or longer.
     #[arg(long, value_name = "EXPR")]
     slo: Vec<Slo>,
     /// Players read each time this comes round, not at once: cheaper, and latencies are exact to that.
@@ -83,7 +84,7 @@ pub struct LoadArgs {
     /// --allow-limited it is one, and the limit is said to be ours where it did not hold.
     #[arg(long, value_name = "EXPR", conflicts_with = "stage")]
     find: Option<Slo>,
-    /// For everything, at most, however long --hold, --stage or a search would take.
+    /// From the first connection to where publishers fall silent, at most, however long --hold, --stage or a search would take.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = value::time)]
     max_time: Duration,
     /// Event loops, each on a thread of its own; 0: one a core.
@@ -194,10 +195,7 @@ fn media(args: &LoadArgs) -> Result<Media, Failure> {
 
 fn plan(args: &LoadArgs, shape: Shape) -> Result<Plan, Failure> {
     let hold = match args.duration {
-        Some(whole) => whole.checked_sub(args.ramp).filter(|hold| !hold.is_zero()).ok_or_else(|| {
-            let [whole, ramp] = [whole, args.ramp].map(humantime::format_duration);
-            Failure::usage(format!("--duration {whole}: nothing is left of it behind the ramp of {ramp}"))
-        })?,
+        Some(whole) => left_of(whole, args.ramp, args.crowd.late(shape))?,
         None => args.hold,
     };
     let stages = match args.stage.is_empty() {
@@ -224,6 +222,16 @@ fn plan(args: &LoadArgs, shape: Shape) -> Result<Plan, Failure> {
         (0, _, None) => Err(Failure::usage("without publishers --play must say what is played")),
         _ => measurable(args, plan),
     }
+}
+
+/// What a run of this duration has to hold, behind its ramp and what late players take.
+fn left_of(whole: Duration, ramp: Duration, late: Duration) -> Result<Duration, Failure> {
+    let hold = whole.checked_sub(ramp).and_then(|left| left.checked_sub(late)).filter(|hold| !hold.is_zero());
+    hold.ok_or_else(|| {
+        let [whole, ramp, both] = [whole, ramp, late].map(humantime::format_duration);
+        let late = if late.is_zero() { String::new() } else { format!(" and the {both} of --late-join") };
+        Failure::usage(format!("--duration {whole}: nothing is left of it behind the ramp of {ramp}{late}"))
+    })
 }
 
 /// The plan, unless what is searched for could not be measured in it, or what is promised not in what is published.

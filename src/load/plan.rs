@@ -130,18 +130,13 @@ impl Plan {
         (f64::from(number + 1) * share).floor() > (f64::from(number) * share).floor()
     }
 
-    /// From key frame to key frame.
-    fn gop(&self) -> Duration {
-        Duration::from_secs(1) * self.shape.gop / self.shape.fps.max(1)
-    }
-
     /// The whole run, laid out.
     pub fn timetable(&self) -> Timetable {
         let (mut crowd, mut at) = (self.publishers_come(), Duration::ZERO);
         if self.players() > 0 {
             // Those that come and go are the players.
             crowd.there.clear();
-            crowd.spread = if self.late_join { self.gop() } else { Duration::ZERO };
+            crowd.spread = if self.late_join { self.shape.round() } else { Duration::ZERO };
             at = crowd.pace.next + crowd.spread;
             (crowd.pace.next, crowd.churn) = (at, self.churn_from(at));
         }
@@ -158,7 +153,7 @@ impl Plan {
             crowd.churn_before(at.min(self.max_time));
             from = to;
         }
-        let silence = at.max(crowd.pace.next).min(self.max_time) + crowd.spread;
+        let silence = (at.max(crowd.pace.next) + crowd.spread).min(self.max_time);
         let mut jobs = crowd.jobs;
         jobs.sort_by_key(|job| job.begin);
         Timetable { jobs, silence }
@@ -341,6 +336,10 @@ mod tests {
         assert_eq!(table, plan.timetable());
         let begins: Vec<f64> = table.jobs[2..].iter().map(|job| job.begin.as_secs_f64()).collect();
         assert!(begins[0] >= 2.0 && begins[199] <= 5.1, "{begins:?}");
+        // Streams run for two seconds before, and the last comes as long after its time.
+        assert_eq!(table.silence, SECOND * 10 + SECOND / 500);
+        let max_time = SECOND * 7;
+        assert_eq!(Plan { max_time, ..plan }.timetable().silence, max_time);
         // Of the place between two key frames, two seconds apart, nothing is known from the number.
         let early = begins.iter().filter(|begin| **begin % 2.0 < 1.0).count();
         assert!((70..130).contains(&early), "{early}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::{Failure, value};
+use crate::load::media::Shape;
 use crate::load::name::Pattern;
 use crate::load::plan::{Plan, Slow};
 use crate::net::target::Target;
@@ -19,12 +20,12 @@ pub struct CrowdArgs {
     /// the same stream, as new sessions under --rate. Publishers stay, unless there are no players: then it is they, a tenth of a second later.
     #[arg(long, value_name = "R/s", value_parser = churn)]
     churn: Option<Duration>,
-    /// This share of the players reads no more than so many bit/s each: 5%@200k. What they get is counted apart and in no latency; those that
+    /// This share of the players reads no more than so many bit/s each: 5%@200k. What they get is counted apart, latencies of frames too; those that
     /// the target ends for it are no failures.
     #[arg(long, value_name = "PCT@RATE", value_parser = slow)]
     slow_players: Option<Slow>,
-    /// Players come when the streams have run from one key frame to the next, each at a random place between two: first_frame,
-    /// first_keyframe and the join bursts are what viewers get who tune in.
+    /// Players come when the streams have run from one key frame to the next, each late by a random part of that: first_frame,
+    /// first_keyframe and the join bursts are what viewers get who tune in. The run takes both times longer, unless --duration says how long.
     #[arg(long)]
     late_join: bool,
     /// Connect from these addresses in turn: each has ports of its own. 127.0.0.2,127.0.0.3
@@ -36,6 +37,11 @@ pub struct CrowdArgs {
 }
 
 impl CrowdArgs {
+    /// What waiting for late players adds to a run that publishes media of this shape: before the first of them, and behind the last.
+    pub fn late(&self, shape: Shape) -> Duration {
+        if self.late_join { shape.round() * 2 } else { Duration::ZERO }
+    }
+
     /// Puts it into the plan.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Frames made here: H.264 and AAC that decode, without an encoder.
 
+use std::time::Duration;
+
 use super::stamp::{AUDIO_LEAD, VIDEO_LEAD};
 use super::{Frame, Media, Pace, Stamp, Track};
 use crate::wire::amf0::Value;
@@ -25,6 +27,11 @@ impl Shape {
     pub const fn new(bitrate_bps: u64, fps: u32, gop: u32) -> Shape {
         let third = bitrate_bps / 3;
         Shape { bitrate_bps, fps, gop, audio_bps: if third < AUDIO_BPS { third } else { AUDIO_BPS } }
+    }
+
+    /// From key frame to key frame; 0: no video.
+    pub fn round(&self) -> Duration {
+        Duration::from_secs(1) * self.gop / self.fps.max(1)
     }
 }
 
