@@ -147,7 +147,8 @@ fn what_cannot_run_says_place_and_expectation() {
         let text = "scenario \"x\"\nclause rtmp/4/1\nreach connected\nin step\n";
         fs::write(twice.join(folder).join("scenarios/x.scn"), text).unwrap();
     }
-    let table: [(&[&str], &str); 16] = [
+    let empty = tempfile::tempdir().unwrap();
+    let table: [(&[&str], &str); 17] = [
         (&["http://host/live"], "the scheme is neither rtmp nor rtmps; expected rtmp[s]://host[:port]/app"),
         (
             &["-s", scenario.to_str().unwrap()],
@@ -159,6 +160,7 @@ fn what_cannot_run_says_place_and_expectation() {
             "type-3-after-type-9; did you mean 'chunk/type-3-after-type-",
         ),
         (&["-s", CASE, "--severity", "security"], "is left out by --severity"),
+        (&["-s", CASE, "-s", empty.path().to_str().unwrap()], "no file in it ends with .scn"),
         (&["-s", "handshake"], "did you mean 'handshake/*'?"),
         (&["-s", CASE, "--pid", "999999999"], "no such process"),
         (&["--profile", "relay=x"], "expected relay=passthrough or relay=remux or relay=partial"),
@@ -263,6 +265,20 @@ fn flags_come_from_the_environment_too() {
         .output()
         .unwrap();
     assert_eq!(json(&output).as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn a_variable_that_says_no_is_as_none_and_one_that_is_in_the_way_is_named() {
+    let with = |value: &str| {
+        let mut command = Command::new(BINARY);
+        let args = ["test", "--list", "-s", CASE, "--tls-ca", "none.pem"];
+        command.args(args).env("RTMP_BENCH_INSECURE", value).output().expect("the program runs")
+    };
+    assert_eq!(status(&with("false")), 0, "{}", err(&with("false")));
+    let refused = with("true");
+    assert_eq!(status(&refused), 2);
+    assert!(err(&refused).contains("RTMP_BENCH_INSECURE of the environment says so"), "{}", err(&refused));
+    assert!(!err(&refused).contains("TLS_CA of the environment"), "{}", err(&refused));
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
-use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -132,33 +132,51 @@ fn from_environment(command: Command) -> Command {
         verb.mut_args(|arg| {
             let Some(long) = arg.get_long().filter(|l| !["help", "version"].contains(l)) else { return arg };
             let name = variable(long);
-            let arg = arg.env(name).hide_env_values(true);
             match arg.get_action() {
-                ArgAction::SetTrue => arg.value_parser(BoolishValueParser::new()),
+                // clap would take it for one that stands there, and refuse what conflicts with it.
+                ArgAction::SetTrue if denies(&name) => arg,
+                ArgAction::SetTrue => told_by(arg, name).value_parser(BoolishValueParser::new()),
                 // A wrong number is told as such, not as another argument.
-                _ => arg.allow_negative_numbers(true),
+                _ => told_by(arg, name).allow_negative_numbers(true),
             }
         })
     })
+}
+
+fn told_by(arg: Arg, variable: String) -> Arg {
+    arg.env(variable).hide_env_values(true)
+}
+
+/// Whether this variable of the environment says no.
+fn denies(variable: &str) -> bool {
+    let said = std::env::var_os(variable).unwrap_or_default();
+    matches!(BoolishValueParser::new().parse_ref(&Command::new(""), None, &said), Ok(false))
 }
 
 fn variable(long: &str) -> String {
     format!("RTMP_BENCH_{}", long.replace('-', "_").to_uppercase())
 }
 
-/// An error with the variable of the environment that the wrong value came from, if it did.
+/// An error with the variable of the environment that what is wrong came from, if it did: a value, or an argument that does not go with
+/// others.
 fn with_origin(mut error: clap::Error) -> clap::Error {
-    let text = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.as_str()),
-        _ => None,
+    let typed = |flag: &str| std::env::args().any(|arg| arg.split('=').next() == Some(flag));
+    let told = |flag: &str| match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(value)) => std::env::var(variable(&flag[2..])).as_ref() == Ok(value),
+        _ => std::env::var_os(variable(&flag[2..])).is_some() && !typed(flag),
     };
-    let argument = text(ContextKind::InvalidArg).and_then(|argument| argument.strip_prefix("--"));
-    let name = argument.and_then(|argument| argument.split([' ', '=']).next()).map(variable);
-    let told =
-        |name: &String| std::env::var(name).ok().filter(|said| text(ContextKind::InvalidValue) == Some(said));
-    let Some(name) = name.filter(|name| told(name).is_some()) else { return error };
-    let tip = format!("{name} of the environment says so").into();
-    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    let flags = [ContextKind::InvalidArg, ContextKind::PriorArg].map(|kind| match error.get(kind) {
+        Some(ContextValue::String(argument)) => vec![argument.clone()],
+        Some(ContextValue::Strings(arguments)) => arguments.clone(),
+        _ => Vec::new(),
+    });
+    let flags = flags.iter().flatten().filter_map(|argument| argument.split([' ', '=']).next());
+    let flags = flags.filter(|flag| flag.starts_with("--") && told(flag));
+    let tips: Vec<_> =
+        flags.map(|flag| format!("{} of the environment says so", variable(&flag[2..])).into()).collect();
+    if !tips.is_empty() {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
     error
 }
 

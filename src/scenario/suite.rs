@@ -216,7 +216,13 @@ impl Suite {
                 rows.push((id_of(&file), row.to_owned(), pattern));
             }
             if file.ends_with(".scn") || (path.is_dir() && !pattern.contains('*')) {
+                let before = files.len();
                 read_files(path, &mut files)?;
+                if files.len() == before {
+                    return Err(format!(
+                        "no scenario is selected by -s {pattern}: no file in it ends with .scn"
+                    ));
+                }
             } else {
                 let glob = Glob::new(pattern).map_err(|error| format!("-s {pattern}: {error}"))?;
                 globs.push(glob.compile_matcher());
