@@ -193,6 +193,8 @@ impl Target {
 
 /// Stands for what is not shown.
 const MASK: &str = "***";
+/// Stands in texts where what is longer is cut off.
+const CUT: &str = "…";
 
 /// A stream's name, by pattern or not, with its query as a URL with them is displayed: masked but for the fields' names.
 pub fn masked_name(name: &str) -> String {
@@ -284,7 +286,24 @@ fn header_len(bytes: &[u8], next: u8) -> usize {
 }
 
 fn masked(text: &str, secrets: &[(String, String)]) -> String {
-    secrets.iter().fold(text.to_owned(), |text, (secret, mask)| text.replace(secret, mask))
+    let whole = |text: String, (secret, mask): &(String, String)| text.replace(secret, mask);
+    let cut_off = |text: String, (secret, mask): &(String, String)| {
+        let parts = text.split_inclusive(CUT).map(|part| match part.strip_suffix(CUT) {
+            Some(shown) => match begun(secret, shown) {
+                0 => part.to_owned(),
+                begun => format!("{}{mask}{CUT}", &shown[..shown.len() - begun]),
+            },
+            None => part.to_owned(),
+        });
+        parts.collect()
+    };
+    secrets.iter().fold(secrets.iter().fold(text.to_owned(), whole), cut_off)
+}
+
+/// How many bytes of the secret the text ends with; fewer than four may be anything.
+fn begun(secret: &str, text: &str) -> usize {
+    let ends = |len: &usize| text.as_bytes().ends_with(&secret.as_bytes()[..*len]);
+    (4..=secret.len()).rev().filter(|len| secret.is_char_boundary(*len)).find(ends).unwrap_or(0)
 }
 
 /// Opens TCP connections, and TLS over them where asked for.
@@ -354,6 +373,7 @@ mod tests {
         assert_eq!(t.display(false), "rtmp://***@host:1935/live/***?token=***&***");
         assert_eq!(t.display(true), "rtmp://user:pw@host:1935/live/key?token=abc&flag");
         assert_eq!(t.mask("publish(\"key-07?token=abc&flag\") abc"), "publish(\"***-07?token=***&***\") abc");
+        assert_eq!(t.mask("play(\"key-07?token=ab… flag… tok…"), "play(\"***-07?token=***… ***… tok…");
         let pattern = parse("rtmp://host/live/key{i:02}?token=abc{n}");
         assert_eq!(pattern.mask("publish(\"key07?token=abc9\")"), "publish(\"***07?token=***9\")");
         assert_eq!(parse("rtmp://host/live/{i}?{n}").mask("7?8"), "7?8");
