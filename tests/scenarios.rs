@@ -10,8 +10,7 @@ use rtmp_bench::scenario::suite::Report;
 use simulated::{judge, judge_known, options, suite};
 
 /// What the reference server cannot be, whatever it is asked.
-const NEVER: [&str; 7] =
-    ["vod", "pid", "one-shot", "taken=close", "missing=close", "streams=one", "relay=remux"];
+const NEVER: [&str; 6] = ["vod", "pid", "one-shot", "taken=close", "missing=close", "streams=one"];
 
 /// The needs of a scenario, as its file says them.
 fn needs(scenario: &Scenario) -> Vec<String> {

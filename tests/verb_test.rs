@@ -163,7 +163,10 @@ fn what_cannot_run_says_place_and_expectation() {
         (&["-s", CASE, "-s", empty.path().to_str().unwrap()], "no file in it ends with .scn"),
         (&["-s", "handshake"], "did you mean 'handshake/*'?"),
         (&["-s", CASE, "--pid", "999999999"], "no such process"),
-        (&["--profile", "relay=x"], "expected relay=passthrough or relay=remux or relay=partial"),
+        (
+            &["--profile", "relay=x"],
+            "expected relay=passthrough or relay=remux or relay=transcode or relay=partial",
+        ),
         (&["-s", "scenarios/chunk/no-header-yet.scn:type-9"], "the file has no row 'type-9'"),
         (&["-s", twice.to_str().unwrap()], "are both 'x'"),
         (&["-s", CASE, "--write-expect", "/nonexistent/x"], "/nonexistent/x: No such file"),

@@ -327,9 +327,7 @@ impl Probe<'_> {
         let is_aggregate = |entry: &Entry| matches!(&entry.seen, Seen::Message(header, _) if header.type_id == type_id::AGGREGATE);
         let aggregates =
             self.board().conn("play").is_some_and(|conn| conn.log(|log| log.iter().any(is_aggregate)));
-        // Whoever packs frames into aggregates keeps them, but not the messages that scenarios await.
-        let how = how_relayed(&sent, &came).map(|how| if aggregates { How::Remux } else { how });
-        played.relay = how.map(How::name).map(str::to_owned);
+        played.relay = how_relayed(&sent, &came, aggregates).map(How::name).map(str::to_owned);
         if let Relayed::Wrong(why) = relay::compare(&sent, &came, rules) {
             played.notes.push(format!("relay: {why}"));
         }

@@ -24,7 +24,7 @@ const FACTS: [(&str, &[&str]); 14] = [
     ("amf3", &[]),
     ("ertmp", &[]),
     ("signed", &[]),
-    ("relay", &["passthrough", "remux", "partial"]),
+    ("relay", &["passthrough", "remux", "transcode", "partial"]),
     ("streams", &["many", "one"]),
     ("taken", &["refuse", "close", "takeover", "silent"]),
     ("missing", &["wait", "refuse", "close"]),

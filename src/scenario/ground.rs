@@ -35,6 +35,8 @@ pub struct Context {
     pub pid: Option<u32>,
     /// What proves that a connection still parses.
     pub sentinel: Sentinel,
+    /// It relays pictures as they were sent, and writes what is around them anew: nothing else is compared.
+    pub remuxes: bool,
     /// What a new connection must reach for the target to be alive: connected, or less where calibration got no further.
     pub life: Goal,
     /// How long is waited.

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::ast::{Condition, ConditionKind, Pattern, PatternKind, Reach, Step, StepKind, TimeKind, TimeSpec};
 use super::board::{Boxed, Look, View, first_of};
 use super::pattern::{Arrival, Sent};
+use super::remux;
 use super::run::{Run, Stop};
 use super::scope::Scope;
 use super::trace;
@@ -332,7 +333,8 @@ impl Run<'_> {
         let mut rules = Rules { since: 0, spacing, gaps_at_key, tail };
         let (from, to) = (scope.text(from)?, scope.text(to)?);
         // What we sent before this line is known, wherever the horizon is.
-        let mut sent = Side::default();
+        let pictures = self.ground.cx.remuxes;
+        let mut sent = Side { pictures, ..Side::default() };
         let sender = self.conn(&from)?;
         sender.log(|log| sent.read(log, Direction::Sent));
         if sent.frames.is_empty() && sender.log(is_cut_off) {
@@ -343,7 +345,7 @@ impl Run<'_> {
             // What a sender that was closed did not get to send is no tail.
             rules.tail = 0;
         }
-        let mut came = Side::default();
+        let mut came = Side { pictures, ..Side::default() };
         let mut last = Relayed::Outstanding("nothing came".into());
         let mut compare = |view: &View<'_>| {
             let before = came.at;
@@ -352,7 +354,7 @@ impl Run<'_> {
                 Look::<()>::Wait
             });
             if came.at != before {
-                rules.since = came.since;
+                rules.since = came.since.max(came.joined(&sent));
                 last = relay::compare(&sent.frames, &came.frames, rules);
             }
             (last.clone(), came.ended)
@@ -446,16 +448,27 @@ struct Side {
     frames: Vec<Frame>,
     /// When play was confirmed.
     since: u64,
+    /// Of frames only the pictures.
+    pictures: bool,
     ended: bool,
 }
 
 impl Side {
+    /// Where the first picture that came was sent: who writes anew may begin at any.
+    fn joined(&self, sent: &Side) -> u64 {
+        let first = self.frames.first().filter(|_| self.pictures);
+        let origin = first.and_then(|first| sent.frames.iter().find(|sent| sent.payload == first.payload));
+        origin.map_or(0, |origin| origin.order)
+    }
+
     fn read(&mut self, log: &[Entry], direction: Direction) {
         while let Some(entry) = log.get(self.at) {
             self.at += 1;
             match &entry.seen {
                 Seen::Message(header, payload) if entry.direction == direction => {
-                    relay::frames_of(header, payload, entry.order, &mut self.frames);
+                    let mut frames = Vec::new();
+                    relay::frames_of(header, payload, entry.order, &mut frames);
+                    self.frames.extend(if self.pictures { remux::pictures(&frames) } else { frames });
                 }
                 Seen::Reached(Goal::Playing) => self.since = entry.order,
                 Seen::Closed(_) => self.ended = true,

@@ -1,6 +1,7 @@
 //! What a relay does to frames: hands them on, writes them anew, or loses a kind. Frames that are lost, doubled or damaged make no remuxer.
 
 use crate::net::relay::Frame;
+use crate::wire::media::{AVC_NALS, is_slice, nal_units};
 use crate::wire::message::type_id;
 
 /// What a relay does.
@@ -8,8 +9,10 @@ use crate::wire::message::type_id;
 pub(super) enum How {
     /// Frames come as they were sent, as far as they come right.
     Passthrough,
-    /// Frames come in other bytes though their pictures are whole: nobody is judged by bytes then.
+    /// Frames come in other bytes, but all pictures among them are of those sent: they are judged by these.
     Remux,
+    /// Frames come in other bytes, some pictures too: nobody is judged by bytes then.
+    Transcode,
     /// Only audio or only video comes, and most of it.
     Partial,
 }
@@ -20,13 +23,16 @@ impl How {
         match self {
             How::Passthrough => "passthrough",
             How::Remux => "remux",
+            How::Transcode => "transcode",
             How::Partial => "partial",
         }
     }
 }
 
-/// What became of frames of ours, audio and video; `None` where nothing came.
-pub(super) fn how_relayed(sent: &[Frame], came: &[Frame]) -> Option<How> {
+/// What became of frames of ours, audio and video; `None` where nothing came. `packed`: they came in aggregates, which keep them, but not the
+/// messages that scenarios await.
+pub(super) fn how_relayed(sent: &[Frame], came: &[Frame], packed: bool) -> Option<How> {
+    let anew = || if keeps_pictures(sent, came) { How::Remux } else { How::Transcode };
     let of = |frames: &[Frame], kind: u8| frames.iter().filter(|frame| frame.type_id == kind).count();
     let is_most = |kind: u8| 2 * of(came, kind) > of(sent, kind);
     let others = || came.iter().filter(|frame| !sent.iter().any(|s| s.payload == frame.payload));
@@ -35,47 +41,46 @@ pub(super) fn how_relayed(sent: &[Frame], came: &[Frame]) -> Option<How> {
     };
     Some(match (of(came, type_id::AUDIO), of(came, type_id::VIDEO)) {
         (0, 0) => return None,
-        _ if others().any(|frame| sent.iter().any(|s| is_anew(&s.payload, &frame.payload))) => How::Remux,
+        _ if packed => anew(),
+        _ if others().any(|frame| sent.iter().any(|s| is_anew(&s.payload, &frame.payload))) => anew(),
         (0, _) if is_most(type_id::VIDEO) => How::Partial,
         (_, 0) if is_most(type_id::AUDIO) => How::Partial,
         // All of it is unknown.
-        _ if others().count() == came.len() && !others().all(is_damaged) => How::Remux,
+        _ if others().count() == came.len() && !others().all(is_damaged) => anew(),
         _ => How::Passthrough,
     })
 }
 
-/// Where the NAL units of an AVC message begin: behind the FLV head and the composition time.
-const NAL: usize = 5;
-
 /// Whether this is the same picture in other bytes: whole NAL units, and its slice among them unchanged.
 fn is_anew(sent: &[u8], came: &[u8]) -> bool {
     let (Some(nals), Some(slice)) =
-        (nals(came), nals(sent).and_then(|nals| nals.into_iter().find(|nal| is_slice(nal))))
+        (nal_units(came), nal_units(sent).and_then(|nals| nals.into_iter().find(|nal| is_slice(nal))))
     else {
         return false;
     };
     // The frame type, the codec and what the packet is stay.
     let same_head = sent[..2] == came[..2];
-    let moved = sent[2..NAL] != came[2..NAL];
+    let moved = sent[2..AVC_NALS] != came[2..AVC_NALS];
     same_head && nals.contains(&slice) && (moved || sent.len() != came.len())
 }
 
-/// h264 7.4.1: a slice, of an IDR picture or not.
-fn is_slice(nal: &[u8]) -> bool {
-    nal.first().is_some_and(|head| matches!(head & 0x1F, 1 | 5))
+/// The pictures of AVC frames: each slice as a frame without all that may be written anew around it. Others have none.
+pub(super) fn pictures(frames: &[Frame]) -> Vec<Frame> {
+    let slices = |frame: &Frame| {
+        let slices = nal_units(&frame.payload).unwrap_or_default().into_iter().filter(|nal| is_slice(nal));
+        let picture = |slice: &[u8]| [&frame.payload[..2], &[0, 0, 0], slice].concat().into();
+        slices.map(|slice| Frame { payload: picture(slice), ..frame.clone() }).collect::<Vec<_>>()
+    };
+    frames.iter().filter(|frame| frame.type_id == type_id::VIDEO).flat_map(slices).collect()
 }
 
-/// The NAL units of an AVC message that carries pictures, where they fill it.
-fn nals(payload: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut rest = payload.get(NAL..).filter(|_| matches!(payload[0] & 0x0F, 7) && payload[1] == 1)?;
-    let mut nals = Vec::new();
-    while !rest.is_empty() {
-        let (len, behind) = rest.split_first_chunk::<4>()?;
-        let (nal, behind) = behind.split_at_checked(u32::from_be_bytes(*len) as usize)?;
-        nals.push(nal);
-        rest = behind;
-    }
-    Some(nals)
+/// Whether all video that came is made of pictures that were sent.
+fn keeps_pictures(sent: &[Frame], came: &[Frame]) -> bool {
+    let (known, found) = (pictures(sent), pictures(came));
+    let is_video = |frame: &&Frame| frame.type_id == type_id::VIDEO;
+    !found.is_empty()
+        && came.iter().filter(is_video).all(|frame| nal_units(&frame.payload).is_some())
+        && found.iter().all(|frame| known.iter().any(|sent| sent.payload == frame.payload))
 }
 
 #[cfg(test)]
@@ -119,8 +124,8 @@ mod tests {
                 .collect()
         };
         let alone = |payload: &mut Vec<u8>| {
-            let nal = nals(payload).unwrap().into_iter().find(|nal| is_slice(nal)).unwrap().to_vec();
-            payload.truncate(NAL);
+            let nal = nal_units(payload).unwrap().into_iter().find(|nal| is_slice(nal)).unwrap().to_vec();
+            payload.truncate(AVC_NALS);
             put(&nal, payload);
         };
         let every = |change: &dyn Fn(&mut Vec<u8>)| -> Vec<Frame> {
@@ -132,7 +137,13 @@ mod tests {
             all.iter().map(change).collect()
         };
         let (passthrough, remux) = (Some(How::Passthrough), Some(How::Remux));
-        let table: [(&str, Vec<Frame>, Option<How>); 16] = [
+        let transcode = Some(How::Transcode);
+        let mut one_damaged = changed(alone);
+        let mut payload = one_damaged[0].payload.to_vec();
+        *payload.last_mut().unwrap() ^= 1;
+        one_damaged[0].payload = payload.into();
+        let lost = changed(alone).split_off(1);
+        let table: [(&str, Vec<Frame>, Option<How>); 18] = [
             ("nothing", vec![], None),
             ("all", all.clone(), passthrough),
             ("one lost", without(&|i, _| i == 2), passthrough),
@@ -143,12 +154,14 @@ mod tests {
             ("a byte too long", changed(|p| p.push(7)), passthrough),
             ("a byte too short", changed(|p| _ = p.pop()), passthrough),
             ("each is damaged", every(&|p| *p.last_mut().unwrap() ^= 1), passthrough),
-            ("each is other, and longer", every(&|p| *p = vec![7; p.len() + 9]), remux),
+            ("each is other, and longer", every(&|p| *p = vec![7; p.len() + 9]), transcode),
             ("the picture alone", changed(alone), remux),
+            ("the picture alone, and one lost", lost, remux),
+            ("the picture alone, and another damaged", one_damaged, transcode),
             (
                 "parameter sets before it",
                 changed(|p| {
-                    let rest = p.split_off(NAL);
+                    let rest = p.split_off(AVC_NALS);
                     put(&[0x67, 1], p);
                     p.extend(rest);
                 }),
@@ -159,7 +172,8 @@ mod tests {
             ("no audio", without(&|_, frame| frame.type_id == 8), Some(How::Partial)),
         ];
         for (name, came, want) in table {
-            assert_eq!(how_relayed(&all, &came), want, "{name}");
+            assert_eq!(how_relayed(&all, &came, false), want, "{name}");
         }
+        assert_eq!(how_relayed(&all, &all, true), remux, "packed");
     }
 }

@@ -111,6 +111,7 @@ impl Context {
         self.times.scale *= fingerprint.time_scale.unwrap_or(1.0);
         self.sentinel = Sentinel::of(fingerprint).unwrap_or(Sentinel::Ping);
         self.life = reached(fingerprint).min(Goal::Connected);
+        self.remuxes = fingerprint.facts.iter().any(|fact| fact == "relay=remux");
     }
 }
 
@@ -130,6 +131,7 @@ fn context(settings: &Settings, dial: Arc<dyn Dial>) -> Context {
         suffix: settings.suffix.clone(),
         pid: settings.pid,
         sentinel: Sentinel::Ping,
+        remuxes: false,
         life: Goal::Connected,
         times: Times { scale: settings.timeout_scale },
         seed: settings.seed,

@@ -158,6 +158,27 @@ pub fn is_keyframe(type_id: u8, payload: &[u8]) -> bool {
         && Media::video(payload).is_ok_and(|media| media.kind == Kind::Frame && media.key)
 }
 
+/// Where the NAL units of a legacy AVC body begin: behind its head and the composition time (flv E.4.3.1).
+pub const AVC_NALS: usize = 5;
+
+/// The NAL units of a legacy AVC frame, where they fill it; each has four bytes of length before it, as the sample header says.
+pub fn nal_units(payload: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut rest = payload.get(AVC_NALS..).filter(|_| matches!(payload[0] & 0x0F, 7) && payload[1] == 1)?;
+    let mut nals = Vec::new();
+    while !rest.is_empty() {
+        let (len, behind) = rest.split_first_chunk::<4>()?;
+        let (nal, behind) = behind.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+        nals.push(nal);
+        rest = behind;
+    }
+    Some(nals)
+}
+
+/// h264 7.4.1: whether this NAL unit is a slice, of an IDR picture or not.
+pub fn is_slice(nal: &[u8]) -> bool {
+    nal.first().is_some_and(|head| matches!(head & 0x1F, 1 | 5))
+}
+
 /// What the message carries, if it is of audio or video and its head can be read.
 pub fn kind(type_id: u8, payload: &[u8]) -> Option<Kind> {
     let media = match type_id {

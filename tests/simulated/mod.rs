@@ -26,6 +26,7 @@ pub fn options(words: &[&str]) -> Options {
     for word in words {
         match (*word, word.parse::<AnyFault>()) {
             ("missing=refuse", _) => options.missing = Missing::Refuse,
+            ("relay=remux", _) => options.remuxes = true,
             ("taken=takeover", _) => options.taken = Taken::Takeover,
             (_, Ok(fault)) => options.add(fault),
             (_, Err(_)) => {}

@@ -18,6 +18,7 @@ use super::{HANDSHAKE_TIME, MAX_HELD, Shared, Streams};
 use crate::net::conn::Io;
 use crate::wire::amf0::{self, Value};
 use crate::wire::chunk::{Limits, MessageHeader};
+use crate::wire::media;
 use crate::wire::message::{Command, Encoding, Message, UserControl, normalised, type_id};
 use crate::wire::session::{Config, Event, Fields, Goal, Session};
 use crate::wire::time::Time;
@@ -340,7 +341,10 @@ impl Client {
         while ahead < MEDIA_AHEAD && self.session.may_send_media() {
             match self.mailbox.take() {
                 None => return,
-                Some(Mail::Frame(msid, frame)) => {
+                Some(Mail::Frame(msid, mut frame)) => {
+                    if self.shared.options.remuxes {
+                        frame.payload = slices_alone(&frame.payload).unwrap_or(frame.payload);
+                    }
                     ahead += frame.payload.len() + 12;
                     if self.faults().is_empty() {
                         self.send_frame(msid, &frame);
@@ -518,4 +522,11 @@ impl Client {
         let ids: Vec<u32> = self.streams.keys().copied().collect();
         ids.into_iter().for_each(|msid| self.leave(msid));
     }
+}
+
+/// An AVC frame of its slices alone.
+fn slices_alone(payload: &[u8]) -> Option<Bytes> {
+    let slices = media::nal_units(payload)?.into_iter().filter(|nal| media::is_slice(nal));
+    let units = slices.flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], nal].concat());
+    Some(payload[..media::AVC_NALS].iter().copied().chain(units).collect())
 }

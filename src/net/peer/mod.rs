@@ -50,6 +50,8 @@ pub struct Options {
     pub missing: Missing,
     /// What publishing a name that is taken does.
     pub taken: Taken,
+    /// Pictures are written anew, without the NAL units around them that a decoder can do without.
+    pub remuxes: bool,
     /// Ping requests, each time so many milliseconds passed; `None`: one a minute.
     pub ping_ms: Option<u32>,
     /// Who is told what sessions do.
