@@ -295,6 +295,14 @@ fn secrets_are_masked_in_every_output() {
         assert!(!all.contains("tellnobody") && !all.contains("secretkey"), "{format}: {all}");
         assert!(all.contains("token=***"), "{format}: {all}");
     }
+    // Where nobody listens, the command dies.
+    let spawn = "echo secretkey-1 rtmp://me:tellnobody@h/live/a?token=tellnobody; exit 1";
+    let url = nobody() + "/secretkey?token=tellnobody";
+    for format in ["text", "json"] {
+        let output = run(&[&url, "-s", CASE, "--spawn", spawn, "-o", format]);
+        let all = out(&output) + &err(&output);
+        assert!(!all.contains("tellnobody") && !all.contains("secretkey"), "{format}: {all}");
+    }
 }
 
 #[test]

@@ -48,13 +48,14 @@ const NAMED: [&str; 2] = ["--name", "--app"];
 /// What takes a stream's name in place of the target's, and hides it as that does.
 const PLAYED: &str = "--play";
 
-/// The arguments behind the verb; secrets in URLs, names and other texts are masked unless they are to be shown.
-pub fn arguments(show_secrets: bool) -> Vec<String> {
+/// The arguments behind the verb; secrets in URLs, names and other texts are masked unless they are to be shown, those of the target
+/// wherever they stand.
+pub fn arguments(show_secrets: bool, target: Option<&Target>) -> Vec<String> {
     let arguments = std::env::args().skip(2);
-    if show_secrets { arguments.collect() } else { masked(arguments) }
+    if show_secrets { arguments.collect() } else { masked(arguments, target) }
 }
 
-fn masked(arguments: impl Iterator<Item = String>) -> Vec<String> {
+fn masked(arguments: impl Iterator<Item = String>, target: Option<&Target>) -> Vec<String> {
     let mut before = String::new();
     let one = |argument: String| {
         let (flag, value) = match argument.split_once('=').filter(|_| argument.starts_with("--")) {
@@ -69,7 +70,7 @@ fn masked(arguments: impl Iterator<Item = String>) -> Vec<String> {
         };
         let shown = flag.map_or_else(|| shown.clone(), |flag| format!("{flag}={shown}"));
         before = argument;
-        shown
+        target.map_or_else(|| shown.clone(), |target| target.mask(&shown))
     };
     arguments.map(one).collect()
 }
@@ -112,11 +113,10 @@ mod tests {
             ("-s relay/audio-and-video-1 --seed 7", "-s relay/audio-and-video-1 --seed 7"),
         ] {
             let arguments = given.split(' ').map(str::to_owned);
-            assert_eq!(masked(arguments).join(" "), shown, "{given}");
+            assert_eq!(masked(arguments, None).join(" "), shown, "{given}");
         }
-        assert_eq!(
-            masked(["--spawn".into(), "send rtmp://h/live?token=SECRET99x -v".into()].into_iter())[1],
-            "send rtmp://h/live?token=*** -v"
-        );
+        let target = "rtmp://h/live/SECRET99x".parse().expect("a target");
+        let spawn = ["--spawn".into(), "send rtmp://h/live?token=SECRET99x SECRET99x-0".into()];
+        assert_eq!(masked(spawn.into_iter(), Some(&target))[1], "send rtmp://h/live?token=*** ***-0");
     }
 }

@@ -114,7 +114,7 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     } else {
         (Exit::Clean, Outcome::Clean)
     };
-    let record = envelope.end(outcome, envelope::arguments(args.show_secrets));
+    let record = envelope.end(outcome, envelope::arguments(args.show_secrets, None));
     output::write_all(&outputs, |output| {
         output.write_by(|out| match output.format {
             Format::Json => json(out, &record, &found),

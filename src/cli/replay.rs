@@ -1,5 +1,6 @@
 //! `replay`: a captured session, sent again.
 
+use std::iter;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::tls::TlsArgs;
 use super::{Exit, Failure, complain, interrupted, value};
 use crate::capture::replay::pace::Pace;
 use crate::capture::replay::{self, MAX_SESSIONS, Recorded, Settings};
-use crate::net::target::Target;
+use crate::net::target::{self, Target};
 use crate::record::replay::{End, Replay, Session};
 use crate::record::{self, Outcome, Record};
 use crate::report;
@@ -125,6 +126,9 @@ pub fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
         let dial = Arc::new(target.dialer(CONNECT_TIMEOUT, tls));
         replay::run(recorded.sessions, &settings, dial, stopped).await
     });
+    if let Some(target) = args.target.as_ref().filter(|_| !args.show_secrets) {
+        replay.sessions.iter_mut().for_each(|session| mask(session, target));
+    }
     let (exit, outcome) = judge(&replay.sessions);
     let verified = replay.sessions.iter().flat_map(|session| &session.verify).any(|v| v.held.is_some());
     let url = target.display(args.show_secrets);
@@ -216,6 +220,16 @@ fn settings(args: &ReplayArgs, target: &Target, recorded: &Recorded) -> Result<S
     })
 }
 
+/// Hides what is hidden of the target's URL.
+fn mask(session: &mut Session, target: &Target) {
+    let name = target.prefix().to_owned() + &target.suffix();
+    let names = session.names.iter_mut().map(|name| &mut name.target);
+    let came = session.departures.iter_mut().filter_map(|departure| departure.came.as_mut());
+    let verified = session.verify.iter_mut().flat_map(|v| iter::once(&mut v.name).chain(&mut v.why));
+    let texts = names.chain(&mut session.why).chain(came).chain(&mut session.notes).chain(verified);
+    texts.for_each(|text| *text = target::mask_name(&target.mask(text), &name));
+}
+
 fn judge(sessions: &[Session]) -> (Exit, Outcome) {
     if sessions.iter().any(|s| s.end == End::Interrupted) {
         (Exit::Interrupted, Outcome::Interrupted)
@@ -229,7 +243,8 @@ fn judge(sessions: &[Session]) -> (Exit, Outcome) {
 }
 
 fn record(args: &ReplayArgs, envelope: &Envelope, outcome: Outcome, url: &str, replay: Replay) -> Record {
-    let mut record = envelope.end(outcome, envelope::arguments(args.show_secrets));
+    let arguments = envelope::arguments(args.show_secrets, args.target.as_ref());
+    let mut record = envelope.end(outcome, arguments);
     record.target = Some(record::Target {
         url: url.to_owned(),
         embedded: args.target.is_none(),

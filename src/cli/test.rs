@@ -15,6 +15,7 @@ use super::progress::Progress;
 use super::spawn::{Kept, SpawnArgs};
 use super::tls::TlsArgs;
 use super::{Exit, Failure, interrupted, stopping, value};
+use crate::capture::secrets::{self, Place};
 use crate::capture::write::PcapngWriter;
 use crate::net::conn::Dial;
 use crate::net::target::Target;
@@ -264,7 +265,7 @@ fn settings(args: &TestArgs, target: &Target, url: &str, seed: u64, kept: Option
         max_time: args.max_time,
         timeout_scale: args.timeout_scale,
         seed,
-        repeat: format!("rtmp-bench test{shown} --seed {seed} -s '{{}}'{}", again(args)),
+        repeat: format!("rtmp-bench test{shown} --seed {seed} -s '{{}}'{}", again(args, target)),
         wire: false,
         patience: args.spawn.patience(),
         keeper: kept.map(|kept| kept as _),
@@ -272,7 +273,7 @@ fn settings(args: &TestArgs, target: &Target, url: &str, seed: u64, kept: Option
 }
 
 /// The arguments that a verdict hangs on, for the command that runs a case again.
-fn again(args: &TestArgs) -> String {
+fn again(args: &TestArgs, target: &Target) -> String {
     let mut words = String::new();
     let mut add = |flag: &str, value: Option<String>| {
         words.push_str(&format!(" {flag}"));
@@ -286,9 +287,18 @@ fn again(args: &TestArgs) -> String {
         add("--strict", None);
     }
     args.pid.iter().for_each(|pid| add("--pid", Some(pid.to_string())));
-    args.spawn.command().iter().for_each(|command| add("--spawn", Some(output::quoted(command))));
+    let spawn = |command: &str| match args.show_secrets {
+        true => output::quoted(command),
+        false => output::quoted(&masked(command, target)),
+    };
+    args.spawn.command().into_iter().for_each(|command| add("--spawn", Some(spawn(command))));
     args.tls.arguments().for_each(|argument| add(&argument, None));
     words
+}
+
+/// What is not ours to say, secrets masked: the target's and what looks like one.
+fn masked(text: &str, target: &Target) -> String {
+    target.mask(&secrets::shown(text, Place::Other))
 }
 
 /// A run and where its results go.
@@ -315,7 +325,7 @@ impl Run<'_> {
     async fn over(&mut self, kept: Option<Arc<Kept>>) {
         let Some(kept) = kept else { return };
         let secrets = self.args.show_secrets;
-        let mask = |line: &str| if secrets { line.to_owned() } else { self.target.mask(line) };
+        let mask = |line: &str| if secrets { line.to_owned() } else { masked(line, &self.target) };
         self.spawned = kept.end(mask).await;
     }
 
@@ -325,7 +335,8 @@ impl Run<'_> {
         fingerprint: Option<record::Fingerprint>,
         cases: Vec<Case>,
     ) -> Record {
-        let mut record = self.envelope.end(outcome, envelope::arguments(self.args.show_secrets));
+        let args = envelope::arguments(self.args.show_secrets, self.args.target.as_ref());
+        let mut record = self.envelope.end(outcome, args);
         record.seed = Some(self.seed);
         record.target = Some(record::Target {
             url: self.url.clone(),

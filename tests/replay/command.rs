@@ -241,3 +241,16 @@ fn interrupted_it_still_reports() {
     assert_eq!(record["replay"]["sessions"][0]["end"], "interrupted");
     assert_eq!(record["replay"]["sessions"][0]["sent"]["bytes"], 1537);
 }
+
+#[test]
+fn a_name_that_the_target_gives_is_masked_as_in_its_url() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let target = format!("rtmp://{address}/live/mykey?k=tellnobody");
+    for format in ["text", "json"] {
+        let out = replay(&[&path("loc-ffmpeg-publish.pcapng"), &target, "--copies", "2", "-o", format]);
+        let said = text(&out.stdout) + &text(&out.stderr);
+        assert!(said.contains("***-1?k=***") && !said.contains("mykey"), "{format}: {said}");
+    }
+}

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::crowd::names_of;
 use super::preflight::{self, Machine, Needs};
 use super::{LoadArgs, MAX_SESSIONS};
+use crate::capture::secrets::{self, Place};
 use crate::cli::embedded;
 use crate::cli::envelope::{self, Envelope};
 use crate::cli::output::{self, Format, Output};
@@ -75,10 +76,12 @@ pub async fn drive(args: &LoadArgs, plan: Plan, media: Media, outputs: &[Output]
     };
     let Runs { spawned, stopped, progress, exposed, .. } = runs;
     drop((progress, exposed));
-    let mask = |text: &str| match &args.play {
-        _ if args.show_secrets => text.to_owned(),
-        Some(name) => target::mask_name(&target.mask(text), name),
-        None => target.mask(text),
+    let mask = |text: &str| {
+        if args.show_secrets {
+            return text.to_owned();
+        }
+        let masked = target.mask(&secrets::shown(text, Place::Other));
+        args.play.as_ref().map_or_else(|| masked.clone(), |name| target::mask_name(&masked, name))
     };
     let spawned = spawn::end(spawned, mask).await;
     let (mut load, log) = match ran {
@@ -126,7 +129,8 @@ impl Report<'_> {
         load: Result<Load, String>,
         log: Option<&str>,
     ) -> Result<(), Failure> {
-        let mut record = self.envelope.end(outcome, envelope::arguments(self.args.show_secrets));
+        let args = envelope::arguments(self.args.show_secrets, self.args.target.as_ref());
+        let mut record = self.envelope.end(outcome, args);
         let embedded = self.args.target.is_none();
         record.target = Some(record::Target { url: self.url.clone(), embedded, spawned, fingerprint: None });
         record.why = load.as_ref().err().cloned();
