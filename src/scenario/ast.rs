@@ -177,6 +177,14 @@ impl Step {
     }
 }
 
+impl Reach {
+    /// Whether the connection is as those of others, whatever its stream's name.
+    pub fn is_customary(&self) -> bool {
+        let Reach { goal: _, name: _, with, acks, pongs, window, chunk, signed } = self;
+        with.is_none() && *acks && *pongs && window.is_none() && chunk.is_none() && signed.is_none()
+    }
+}
+
 impl Send {
     fn says(&self, text: &str) -> bool {
         match &self.what {

@@ -337,8 +337,8 @@ impl Run<'_> {
         let mut sent = Side { pictures, ..Side::default() };
         let sender = self.conn(&from)?;
         sender.log(|log| sent.read(log, Direction::Sent));
-        if sent.frames.is_empty() && sender.log(is_cut_off) {
-            let why = format!("{from} was closed by the target before anything was sent on it");
+        if sent.frames.is_empty() && !self.has_asked() && sender.log(is_cut_off) {
+            let why = format!("{from} was closed by the target before anything was asked");
             return Err(self.cut_off(why));
         }
         if sent.ended || sender.is_deaf_to_us() {

@@ -20,7 +20,7 @@ use crate::notation::expr::Pos;
 use crate::record;
 use crate::record::Verdict;
 use crate::wire::note::Note;
-use crate::wire::session::Config;
+use crate::wire::session::{Config, Goal};
 
 /// One case to run.
 #[derive(Clone, Copy)]
@@ -105,6 +105,17 @@ pub(super) struct Run<'a> {
     findings: Mutex<Vec<Finding>>,
     /// Why what a case asks could not be asked, whatever its judgements say.
     cut_off: Mutex<Option<String>>,
+    /// What the file itself did so far.
+    done: Mutex<Done>,
+}
+
+/// What a file did that a target may answer by closing any connection.
+#[derive(Default)]
+struct Done {
+    /// Something was sent, or a connection was not as others are.
+    asked: bool,
+    /// Connections that were to publish: a second one may end the first.
+    publishers: u32,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -113,7 +124,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<'a> Run<'a> {
     fn new(cx: &'a Context, job: Job<'a>) -> Run<'a> {
-        Run { ground: Ground::new(cx, job.id), job, findings: Mutex::default(), cut_off: Mutex::default() }
+        Run {
+            ground: Ground::new(cx, job.id),
+            job,
+            findings: Mutex::default(),
+            cut_off: Mutex::default(),
+            done: Mutex::default(),
+        }
     }
 
     fn scope(&self) -> Result<Scope, String> {
@@ -149,6 +166,17 @@ impl<'a> Run<'a> {
             why,
             horizon: self.ground.board.horizon(),
         });
+    }
+
+    /// The file does something that a connection may be closed for.
+    pub(super) fn asks(&self) {
+        lock(&self.done).asked = true;
+    }
+
+    /// Whether it did.
+    pub(super) fn has_asked(&self) -> bool {
+        let done = lock(&self.done);
+        done.asked || done.publishers > 1
     }
 
     /// The case cannot ask what it asks: why, which is given back.
@@ -246,6 +274,7 @@ impl<'a> Run<'a> {
                 Ok(())
             }
             StepKind::Close | StepKind::HalfClose | StepKind::Reset => {
+                self.asks();
                 if let Some(conn) = self.ground.board.conn(&name) {
                     match step.kind {
                         StepKind::HalfClose => conn.half_close(),
@@ -256,6 +285,7 @@ impl<'a> Run<'a> {
                 Ok(())
             }
             StepKind::StopReading | StepKind::ResumeReading => {
+                self.asks();
                 if let Some(conn) = self.ground.board.conn(&name) {
                     conn.read_on(matches!(step.kind, StepKind::ResumeReading));
                 }
@@ -419,6 +449,10 @@ impl<'a> Run<'a> {
 
     /// Brings a connection to a goal, a new one where there is none of this name.
     pub(super) async fn reach(&self, name: &str, reach: &Reach, scope: &mut Scope) -> Result<(), String> {
+        lock(&self.done).publishers += u32::from(reach.goal == Goal::Publishing);
+        if !reach.is_customary() {
+            self.asks();
+        }
         let conn = match self.ground.board.conn(name) {
             Some(conn) => conn,
             None => self.ground.open(name, self.config(reach, scope)?).await?,

@@ -36,6 +36,9 @@ impl Run<'_> {
             bytes.extend_from_slice(&self.bytes_of(&conn, &send.what, scope)?);
         }
         let Some(first) = sends.first() else { return Ok(()) };
+        if !conn.log(|log| log.iter().any(|entry| matches!(entry.seen, Seen::Closed(_)))) {
+            self.asks();
+        }
         let gap = first.gap.map(|time| self.ground.cx.times.of(time));
         let pieces = self.pieces(bytes.freeze(), &first.split, scope)?;
         // What a message in one write decodes to says it all.
