@@ -364,6 +364,12 @@ fn a_publisher_cut_off_is_no_loss() {
         (drops_publishers, "reach connected\n> WindowAckSize 7\npub reach publishing", Verdict::Fail, ""),
         (drops_publishers, "reach connected\nreset\npub reach publishing", Verdict::Fail, ""),
         (drops_publishers, "pub reach publishing\nother reach publishing", Verdict::Fail, ""),
+        (
+            drops_publishers,
+            "pub reach publishing\nwait 1s\nother reach connected\nother > WindowAckSize 7",
+            cut,
+            why,
+        ),
     ] {
         for after in [relayed, one_of] {
             let (case, _) = judge_steps(script, Level::Must, &format!("{before}\n{after}"));

@@ -17,6 +17,7 @@ use crate::notation::expr::{Pos, Text};
 use crate::wire::amf0::Value;
 use crate::wire::message::Message;
 use crate::wire::session::Goal;
+use crate::wire::time::Time;
 
 /// How long a condition is given where nothing is said.
 pub(super) fn customary(kind: &ConditionKind) -> TimeSpec {
@@ -337,9 +338,13 @@ impl Run<'_> {
         let mut sent = Side { pictures, ..Side::default() };
         let sender = self.conn(&from)?;
         sender.log(|log| sent.read(log, Direction::Sent));
-        if sent.frames.is_empty() && !self.has_asked() && sender.log(is_cut_off) {
-            let why = format!("{from} was closed by the target before anything was asked");
-            return Err(self.cut_off(why));
+        if let Some(closed) = sender.log(end).filter(|_| sent.frames.is_empty()) {
+            if !self.has_asked_by(closed) {
+                return Err(
+                    self.cut_off(format!("{from} was closed by the target before anything was asked"))
+                );
+            }
+            return Err(format!("{from} was closed by the target before a frame was sent"));
         }
         if sent.ended || sender.is_deaf_to_us() {
             // What a sender that was closed did not get to send is no tail.
@@ -478,12 +483,9 @@ impl Side {
     }
 }
 
-/// Whether the peer closed a connection that had come where it was to come, before anything more was sent on it.
-fn is_cut_off(log: &[Entry]) -> bool {
-    let closed = log.iter().position(|entry| matches!(entry.seen, Seen::Closed(_)));
-    let before = &log[..closed.unwrap_or(0)];
-    let reached = before.iter().rposition(|entry| matches!(entry.seen, Seen::Reached(_)));
-    reached.is_some_and(|at| !before[at..].iter().any(|entry| entry.direction == Direction::Sent))
+/// When the peer closed a connection.
+fn end(log: &[Entry]) -> Option<Time> {
+    log.iter().find(|entry| matches!(entry.seen, Seen::Closed(_))).map(|entry| entry.at)
 }
 
 /// Whether this entry is the last of what the peer sends.

@@ -1,5 +1,6 @@
 //! One case against a target: steps and connections in, a verdict with its reason and trace out.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::record;
 use crate::record::Verdict;
 use crate::wire::note::Note;
 use crate::wire::session::{Config, Goal};
+use crate::wire::time::Time;
 
 /// One case to run.
 #[derive(Clone, Copy)]
@@ -105,17 +107,10 @@ pub(super) struct Run<'a> {
     findings: Mutex<Vec<Finding>>,
     /// Why what a case asks could not be asked, whatever its judgements say.
     cut_off: Mutex<Option<String>>,
-    /// What the file itself did so far.
-    done: Mutex<Done>,
-}
-
-/// What a file did that a target may answer by closing any connection.
-#[derive(Default)]
-struct Done {
-    /// Something was sent, or a connection was not as others are.
-    asked: bool,
-    /// Connections that were to publish: a second one may end the first.
-    publishers: u32,
+    /// When the file first did something that a target may answer by closing any connection: sent something, or had a connection that is not
+    /// as others are, or a second one that is to publish.
+    asked: Mutex<Option<Time>>,
+    publishers: AtomicU32,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -129,7 +124,8 @@ impl<'a> Run<'a> {
             job,
             findings: Mutex::default(),
             cut_off: Mutex::default(),
-            done: Mutex::default(),
+            asked: Mutex::default(),
+            publishers: AtomicU32::new(0),
         }
     }
 
@@ -170,13 +166,12 @@ impl<'a> Run<'a> {
 
     /// The file does something that a connection may be closed for.
     pub(super) fn asks(&self) {
-        lock(&self.done).asked = true;
+        lock(&self.asked).get_or_insert_with(|| self.ground.board.origin().now());
     }
 
-    /// Whether it did.
-    pub(super) fn has_asked(&self) -> bool {
-        let done = lock(&self.done);
-        done.asked || done.publishers > 1
+    /// Whether it had done so by this time.
+    pub(super) fn has_asked_by(&self, time: Time) -> bool {
+        lock(&self.asked).is_some_and(|asked| asked <= time)
     }
 
     /// The case cannot ask what it asks: why, which is given back.
@@ -449,8 +444,9 @@ impl<'a> Run<'a> {
 
     /// Brings a connection to a goal, a new one where there is none of this name.
     pub(super) async fn reach(&self, name: &str, reach: &Reach, scope: &mut Scope) -> Result<(), String> {
-        lock(&self.done).publishers += u32::from(reach.goal == Goal::Publishing);
-        if !reach.is_customary() {
+        let publishes = u32::from(reach.goal == Goal::Publishing);
+        let another = self.publishers.fetch_add(publishes, Ordering::Relaxed) > 0 && publishes > 0;
+        if another || !reach.is_customary() {
             self.asks();
         }
         let conn = match self.ground.board.conn(name) {
