@@ -54,7 +54,7 @@ pub struct InspectArgs {
     scn: Option<PathBuf>,
     /// Write the packets again so that the capture can be shown to others: addresses, names, keys, tokens and media are replaced, comments left
     /// out and what is not understood becomes zeros (stderr says in how many packets); lengths, times and headers stay, and so do the bytes of
-    /// handshakes and the sequence headers of codecs, but not the SEI, metadata and comments that some have. In commands and data stay the
+    /// handshakes and the sequence headers of codecs that are known, but not the SEI, metadata and comments that some have. In commands and data stay the
     /// numbers (but not of fields named as secrets, nor of a service's own commands), the names of commands and fields that are one plain word
     /// and not like a stream key, and what names programs, formats and status codes.
     #[arg(long, value_name = "FILE", value_parser = output::file())]
@@ -62,7 +62,9 @@ pub struct InspectArgs {
     /// Departures from the specification, holes and damage are found (exit 1).
     #[arg(long)]
     strict: bool,
-    /// Stream keys, tokens and passwords are shown as they are.
+    /// Stream keys, tokens and passwords are shown as they are. Else is masked what stands behind '?' or '#' in names and URLs, behind a label like
+    /// 'token=', as password of a URL, in fields and commands named as secrets, or is like a stream key: twelve letters and digits at least; and
+    /// what was one of these before.
     #[arg(long)]
     show_secrets: bool,
 }

@@ -4,8 +4,8 @@
 
 use crate::wire::media::{Codec, Media};
 
-/// Other codecs whose headers are kept, whole. What stands in those of codecs not named here nobody knows.
-const WHOLE: [&[u8; 4]; 8] = [b"vvc1", b"vp08", b"vp09", b"mp4a", b"Opus", b"ac-3", b"ec-3", b".mp3"];
+/// Other codecs whose headers are kept, whole: no text can stand in them. Of codecs that are not named here, nothing is known of that.
+const WHOLE: [&[u8; 4]; 7] = [b"vp08", b"vp09", b"mp4a", b"Opus", b"ac-3", b"ec-3", b".mp3"];
 
 /// The message of a sequence header without texts; `None` where it is not one of a codec that is known.
 pub fn without_texts(media: &Media<'_>, payload: &[u8]) -> Option<Vec<u8>> {
@@ -271,6 +271,7 @@ mod tests {
     #[test]
     fn of_what_is_not_known_nothing_is_said() {
         assert_eq!(shown(b"\x90what", TEXT), None);
+        assert_eq!(shown(b"\x90vvc1", TEXT), None);
         assert_eq!(shown(b"\x90avc1", TEXT), None);
         assert_eq!(shown(b"\x90vp09", b"\x01\0\0\0"), Some(b"\x90vp09\x01\0\0\0".to_vec()));
         assert_eq!(shown(b"\x90av01", b""), None);
