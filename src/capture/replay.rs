@@ -12,6 +12,7 @@ mod verify;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bstr::{BStr, BString, ByteSlice};
@@ -60,6 +61,8 @@ pub struct Settings {
     pub show_secrets: bool,
     /// For the whole run.
     pub max_time: Duration,
+    /// Counts the messages that all sessions have sent.
+    pub sent: Arc<AtomicU64>,
 }
 
 /// A stream's name, its secrets masked unless they are to be shown.

@@ -1,15 +1,18 @@
 //! `replay`: a captured session, sent again.
 
+use std::convert::Infallible;
 use std::iter;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::embedded;
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
+use super::progress::Progress;
 use super::tls::TlsArgs;
 use super::{Exit, Failure, complain, interrupted, value};
 use crate::capture::replay::pace::Pace;
@@ -124,7 +127,10 @@ pub fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
         .map_err(|e| Failure::internal(format!("no runtime: {e}")))?;
     replay.sessions = runtime.block_on(async {
         let dial = Arc::new(target.dialer(CONNECT_TIMEOUT, tls));
-        replay::run(recorded.sessions, &settings, dial, stopped).await
+        tokio::select! {
+            sessions = replay::run(recorded.sessions, &settings, dial, stopped) => sessions,
+            never = tell(&settings.sent) => match never {},
+        }
     });
     if let Some(target) = args.target.as_ref().filter(|_| !args.show_secrets) {
         replay.sessions.iter_mut().for_each(|session| mask(session, target));
@@ -217,7 +223,20 @@ fn settings(args: &ReplayArgs, target: &Target, recorded: &Recorded) -> Result<S
         verify: args.verify,
         show_secrets: args.show_secrets,
         max_time: args.max_time,
+        sent: Arc::default(),
     })
+}
+
+/// How it goes, on stderr.
+async fn tell(sent: &AtomicU64) -> Infallible {
+    let mut progress = Progress::new(None, "{spinner} {wide_msg}");
+    let began = Instant::now();
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        progress.step(1, || {
+            format!("{} s: {} messages sent", began.elapsed().as_secs(), sent.load(Ordering::Relaxed))
+        });
+    }
 }
 
 /// Hides what is hidden of the target's URL.

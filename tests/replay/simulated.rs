@@ -33,6 +33,7 @@ fn settings() -> Settings {
         verify: false,
         show_secrets: true,
         max_time: Duration::from_secs(600),
+        sent: Arc::default(),
     }
 }
 
@@ -78,6 +79,16 @@ pub fn peer(faults: &[&str]) -> Peer {
         options.add(fault.parse::<AnyFault>().expect("a fault's name"));
     }
     Peer::new(options)
+}
+
+#[test]
+fn what_was_sent_so_far_is_counted() {
+    let settings = settings();
+    let (sessions, _) = replay(plain(), &settings, peer(&[]));
+    let messages = &sessions[0].sent.messages;
+    let video = messages[&9];
+    let counted = settings.sent.load(std::sync::atomic::Ordering::Relaxed);
+    assert!((video..=messages.values().sum()).contains(&counted), "{counted}: {messages:?}");
 }
 
 #[test]

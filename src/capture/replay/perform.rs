@@ -1,6 +1,7 @@
 //! One session sent again: each step when it is due and its answers are there, with what the target calls things by.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bstr::{BStr, ByteSlice};
@@ -354,6 +355,7 @@ impl Performance<'_> {
             Fields { csid: Some(step.header.csid), timestamp: Some(timestamp), msid: Some(msid), fmt: None };
         self.line.session.send(message, fields);
         *record.sent.messages.entry(step.header.type_id).or_default() += 1;
+        self.stage.settings.sent.fetch_add(1, Ordering::Relaxed);
         record.sent.frames += frames.len() as u64;
         let ears = &mut self.ears;
         Ok(self.line.flush(&mut |event| ears.hear(event)).await?)
