@@ -505,7 +505,7 @@ impl Worker {
                     Step::On
                 }
                 Ok(Some(Event::Reached(goal))) => Step::Reached(goal),
-                Ok(Some(Event::Refused(Refusal::Version(byte)))) => Step::Fail(format!("S0 is {byte}")),
+                Ok(Some(Event::Refused(refused @ Refusal::Version(_)))) => Step::Fail(refused.to_string()),
                 Ok(Some(Event::Refused(_))) => Step::Fail(self.shard.said.borrow().refusal()),
                 Ok(Some(_)) => Step::On,
                 Ok(None) => break,

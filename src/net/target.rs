@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 
 use super::conn::{Dial, Dialing, Io};
 use super::tls::Tls;
@@ -317,23 +318,21 @@ pub struct TcpDial {
 
 impl TcpDial {
     async fn open(&self) -> io::Result<Box<dyn Io>> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let end = Instant::now() + self.timeout;
+        let late =
+            |what: &str| io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {:?}", self.timeout));
+        let connecting = TcpStream::connect((self.host.as_str(), self.port));
+        let stream = timeout_at(end, connecting).await.map_err(|_| late("no connection"))??;
         stream.set_nodelay(true)?;
-        Ok(match &self.tls {
-            None => Box::new(stream),
-            Some(tls) => Box::new(tls.connect(&self.host, stream).await?),
-        })
+        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
+        let securing = tls.connect(&self.host, stream);
+        Ok(Box::new(timeout_at(end, securing).await.map_err(|_| late("TLS: no answer"))??))
     }
 }
 
 impl Dial for TcpDial {
     fn dial(&self) -> Dialing<'_> {
-        Box::pin(async {
-            let late = |_| {
-                io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {:?}", self.timeout))
-            };
-            tokio::time::timeout(self.timeout, self.open()).await.map_err(late)?
-        })
+        Box::pin(self.open())
     }
 }
 

@@ -164,6 +164,8 @@ impl fmt::Display for Refusal {
 fn unspoken(byte: u8) -> Option<&'static str> {
     match Version::from(byte) {
         Version::Rtmpe(_) => Some("RTMPE is not spoken"),
+        // "HTTP/1.1 …", or a page without a head.
+        Version::NotRtmp(b'H' | b'<') => Some("not RTMP; HTTP begins so"),
         Version::NotRtmp(_) => Some("not RTMP"),
         _ => None,
     }

@@ -1,6 +1,6 @@
 //! `replay` as a user runs it: what it prints and returns.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
@@ -252,5 +252,24 @@ fn a_name_that_the_target_gives_is_masked_as_in_its_url() {
         let out = replay(&[&path("loc-ffmpeg-publish.pcapng"), &target, "--copies", "2", "-o", format]);
         let said = text(&out.stdout) + &text(&out.stderr);
         assert!(said.contains("***-1?k=***") && !said.contains("mykey"), "{format}: {said}");
+    }
+}
+
+#[test]
+fn what_is_no_rtmp_is_named() {
+    for (target, first, said) in [
+        ("rtmp", "HTTP/1.1 400 Bad Request", "version 72: not RTMP; HTTP begins so"),
+        ("rtmps", "", "TLS: no answer within 5s"),
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let target = format!("{target}://{}/live", listener.local_addr().expect("an address"));
+        let held = std::thread::spawn(move || {
+            let (mut taken, _) = listener.accept().expect("a connection");
+            taken.write_all(first.as_bytes()).expect("taken");
+            taken.read_to_end(&mut Vec::new())
+        });
+        let out = text(&replay(&[&path("loc-ffmpeg-publish.pcapng"), &target, "--insecure"]).stdout);
+        assert!(out.contains(said), "{out}");
+        let _ = held.join();
     }
 }

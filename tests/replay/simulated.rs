@@ -238,7 +238,7 @@ fn hostile_targets_end_a_replay_within_bounds() {
     for (ways, end, why) in [
         (Ways::Silent, End::Unreachable, "no handshake within"),
         (Ways::ClosesEarly, End::Closed, "closed the connection"),
-        (Ways::Encrypted, End::Refused, "S0 is 0x06"),
+        (Ways::Encrypted, End::Refused, "version 6: RTMPE is not spoken"),
         (Ways::Mute, End::Refused, "connect was not answered within"),
         (Ways::ClosesAtConnect, End::Closed, "closed the connection"),
         (Ways::Refuses, End::Refused, "connect was refused: _error NetConnection.Connect.Rejected"),

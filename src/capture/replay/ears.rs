@@ -105,9 +105,7 @@ impl<'a> Ears<'a> {
     pub fn hear(&mut self, event: Event<'_>) {
         match event {
             Event::Message(header, payload) => self.message(header, payload),
-            Event::Refused(Refusal::Version(s0)) => {
-                self.unspeakable = Some(format!("S0 is {s0:#04x}: not RTMP, or encrypted"));
-            }
+            Event::Refused(refused @ Refusal::Version(_)) => self.unspeakable = Some(refused.to_string()),
             _ => {}
         }
     }
