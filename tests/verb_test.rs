@@ -236,6 +236,22 @@ fn a_probe_is_one_screen() {
 }
 
 #[test]
+fn what_answers_like_http_has_no_handshake() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("rtmp://{}/live", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let answer = [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &[b'x'; 2000]].concat();
+            let _ = std::io::Write::write_all(&mut &stream, &answer);
+        }
+    });
+    let text = out(&run(&[&url, "--probe"]));
+    let row = |name: &str| text.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_default();
+    assert!(row("handshake").ends_with("not found out"), "{text}");
+    assert!(row("refusal").contains("version 72: not RTMP; HTTP begins so"), "{text}");
+}
+
+#[test]
 fn junit_and_captures_hold_the_findings() {
     let server = Server::start(&["--fault", FAULT]);
     let dir = tempfile::tempdir().unwrap();

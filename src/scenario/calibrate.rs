@@ -173,14 +173,14 @@ impl Probe<'_> {
                     found.sentinel = Some("connect".into());
                 }
                 found.refusal = Some(why);
-                conn.log(|log| hello(log, &conn, found));
+                conn.log(|log| hello(log, found));
                 return None;
             }
             word.clone_into(&mut found.reach);
             match goal {
                 Goal::Handshaken => {
                     found.baseline.handshake_us = Some(us(began));
-                    conn.log(|log| hello(log, &conn, found));
+                    conn.log(|log| hello(log, found));
                 }
                 Goal::Connected => {
                     found.baseline.connect_us = Some(us(began));
@@ -349,7 +349,7 @@ impl Probe<'_> {
         let config = self.config(|c| c.digest = Some(crate::wire::handshake::Schema::One));
         let conn = self.ground.open("signed", config).await.ok()?;
         let reached = self.ground.pursue("signed", &conn, Goal::Handshaken).await;
-        let kind = conn.log(|log| answer_kind(log, &conn))?;
+        let kind = conn.log(answer_kind)?;
         conn.close();
         Some(if reached.is_ok() { kind } else { format!("{kind}, not completed") })
     }
@@ -509,8 +509,11 @@ fn blocks(log: &[Entry]) -> (Option<&Block>, Option<&Block>) {
     (hello(Direction::Sent), hello(Direction::Received))
 }
 
-/// What S1 is like.
-fn answer_kind(log: &[Entry], _conn: &Conn) -> Option<String> {
+/// What S1 is like; where S0 is no version of RTMP there is none.
+fn answer_kind(log: &[Entry]) -> Option<String> {
+    if log.iter().any(|entry| matches!(entry.seen, Seen::Refused(Refusal::Version(_)))) {
+        return None;
+    }
     let (c1, s1) = blocks(log);
     let s1 = s1?;
     Some(match s1.digest(Signer::Server) {
@@ -520,8 +523,8 @@ fn answer_kind(log: &[Entry], _conn: &Conn) -> Option<String> {
     })
 }
 
-fn hello(log: &[Entry], conn: &Conn, found: &mut Fingerprint) {
-    found.handshake = answer_kind(log, conn);
+fn hello(log: &[Entry], found: &mut Fingerprint) {
+    found.handshake = answer_kind(log);
 }
 
 /// What the target says of itself around connect.
