@@ -7,6 +7,7 @@ use clap::Args;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::progress::Progress;
 use super::{Failure, complain, value};
 use crate::net::spawn::Spawned;
 use crate::net::target::Target;
@@ -85,7 +86,9 @@ impl SpawnArgs {
 async fn wait(address: &str, patience: Duration, spawned: &mut Option<Spawned>) {
     let end = Instant::now() + patience;
     let served = async || matches!(timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await, Ok(Ok(_)));
+    let (began, mut progress) = (Instant::now(), Progress::new(None, "{spinner} {wide_msg}"));
     while !served().await && Instant::now() < end {
+        progress.step(1, || format!("{} s: {address} takes no connection yet", began.elapsed().as_secs()));
         let Some(spawned) = spawned else {
             sleep(AGAIN).await;
             continue;
