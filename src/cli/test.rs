@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
@@ -217,18 +217,31 @@ async fn judge(
     }
     let mut done = Vec::new();
     let cases = suite.list().len() as u64;
-    let mut progress = Progress::new(Some(cases), "{bar:30} {pos}/{len} cases, {msg}, {elapsed}");
-    let mut found = 0;
+    let progress = Progress::new(Some(cases), "{bar:30} {pos}/{len} cases, {msg}, {elapsed}");
+    let standing = Mutex::new((progress, 0));
+    let step = |cases, more: u32| {
+        let mut standing = standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (progress, found) = &mut *standing;
+        *found += more;
+        progress.step(cases, || format!("{found} failed or blocked"));
+    };
     let mut on_result = |outcome: &Outcome| {
-        found += u32::from(outcome.case.finding(false).is_some());
-        progress.step(1, || format!("{found} failed or blocked"));
+        step(1, outcome.case.finding(false).is_some().into());
         done.push(outcome.clone());
+    };
+    // Cases may take long, and calibration before them.
+    let ticks = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            step(0, 0);
+        }
     };
     let result = tokio::select! {
         result = suite::run(suite, &settings, dial, &mut on_result) => Some(result),
         () = stop => None,
+        () = ticks => None,
     };
-    drop(progress);
+    drop(standing);
     run.over(kept).await;
     match result {
         Some(Ok(report)) => {
