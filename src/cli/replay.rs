@@ -12,7 +12,7 @@ use clap::Args;
 use super::embedded;
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
-use super::progress::Progress;
+use super::progress::{Progress, each_second};
 use super::tls::TlsArgs;
 use super::{Exit, Failure, complain, interrupted, value};
 use crate::capture::replay::pace::Pace;
@@ -231,12 +231,9 @@ fn settings(args: &ReplayArgs, target: &Target, recorded: &Recorded) -> Result<S
 async fn tell(sent: &AtomicU64) -> Infallible {
     let mut progress = Progress::new(None, "{spinner} {wide_msg}");
     let began = Instant::now();
-    loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        progress.step(1, || {
-            format!("{} s: {} messages sent", began.elapsed().as_secs(), sent.load(Ordering::Relaxed))
-        });
-    }
+    let standing =
+        || format!("{} s: {} messages sent", began.elapsed().as_secs(), sent.load(Ordering::Relaxed));
+    each_second(|| progress.step(1, standing)).await
 }
 
 /// Hides what is hidden of the target's URL.

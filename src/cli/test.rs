@@ -11,7 +11,7 @@ use clap::Args;
 use super::embedded;
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
-use super::progress::Progress;
+use super::progress::{Progress, each_second};
 use super::spawn::{Kept, SpawnArgs};
 use super::tls::TlsArgs;
 use super::{Exit, Failure, interrupted, stopping, value};
@@ -229,17 +229,11 @@ async fn judge(
         step(1, outcome.case.finding(false).is_some().into());
         done.push(outcome.clone());
     };
-    // Cases may take long, and calibration before them.
-    let ticks = async {
-        loop {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            step(0, 0);
-        }
-    };
     let result = tokio::select! {
         result = suite::run(suite, &settings, dial, &mut on_result) => Some(result),
         () = stop => None,
-        () = ticks => None,
+        // Cases may take long, and calibration before them.
+        never = each_second(|| step(0, 0)) => match never {},
     };
     drop(standing);
     run.over(kept).await;
