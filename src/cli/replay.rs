@@ -104,8 +104,8 @@ pub fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     output::keep_apart([("the capture", args.capture.as_path())], output::files(&args.output))
         .map_err(Failure::usage)?;
     let outputs = output::resolve(&args.output).map_err(Failure::usage)?;
-    let stopped = interrupted();
     let recorded = read(args)?;
+    let stopped = interrupted();
     let target = match &args.target {
         Some(target) => target.clone(),
         None => embedded::start()?,
