@@ -56,6 +56,14 @@ struct Watched {
     lives: Arc<Mutex<Vec<Life>>>,
     /// So long behind the beginning it floods whoever reads.
     floods: Option<Duration>,
+    /// Bytes that a socket holds, as the kernel would say.
+    room: Option<usize>,
+}
+
+impl Watched {
+    fn new(peer: Peer, lives: Arc<Mutex<Vec<Life>>>) -> Watched {
+        Watched { peer, began: Instant::now(), lives, floods: None, room: None }
+    }
 }
 
 struct Alive {
@@ -64,6 +72,7 @@ struct Alive {
     number: usize,
     lives: Arc<Mutex<Vec<Life>>>,
     floods: Option<Duration>,
+    room: Option<usize>,
     /// Bytes of the flood that were read.
     flooded: usize,
 }
@@ -83,13 +92,14 @@ impl Alive {
 impl Dial for Watched {
     fn dial(&self) -> Dialing<'_> {
         Box::pin(async {
-            let (io, began, lives) = (self.peer.dial().await?, self.began, self.lives.clone());
+            let Watched { began, floods, room, .. } = *self;
+            let (io, lives) = (self.peer.dial().await?, self.lives.clone());
             let mut all = lives.lock().unwrap();
             all.push((began.elapsed(), None));
             SAID.with_borrow_mut(|said| said.push(Vec::new()));
             let number = all.len() - 1;
             drop(all);
-            Ok(Box::new(Alive { io, began, number, lives, floods: self.floods, flooded: 0 }) as Box<dyn Io>)
+            Ok(Box::new(Alive { io, began, number, lives, floods, room, flooded: 0 }) as Box<dyn Io>)
         })
     }
 }
@@ -103,6 +113,10 @@ impl Drop for Alive {
 impl Io for Alive {
     fn reset(&mut self) -> io::Result<()> {
         self.io.reset()
+    }
+
+    fn room(&self) -> Option<usize> {
+        self.room
     }
 }
 
@@ -154,7 +168,7 @@ fn stopped(plan: Plan, faults: &[&str], stop: Duration) -> (Found, Vec<Life>) {
 fn until(plan: Plan, faults: &[&str], stop: impl Future<Output = ()>) -> (Found, Vec<Life>) {
     let lives = Arc::default();
     let (peer, lives_too) = (peer(faults), Arc::clone(&lives));
-    let dial = || Watched { peer, began: Instant::now(), lives: lives_too, floods: None };
+    let dial = || Watched::new(peer, lives_too);
     let (found, _) = against(plan, dial, stop);
     let lives = lives.lock().unwrap().clone();
     (found, lives)
@@ -163,7 +177,7 @@ fn until(plan: Plan, faults: &[&str], stop: impl Future<Output = ()>) -> (Found,
 /// The plan with this media, to its end.
 fn sent(plan: Plan, media: Media, faults: &[&str]) -> Found {
     let peer = peer(faults);
-    let dial = || Watched { peer, began: Instant::now(), lives: Arc::default(), floods: None };
+    let dial = || Watched::new(peer, Arc::default());
     sending(media, plan, dial, std::future::pending()).0
 }
 
@@ -434,6 +448,11 @@ fn players_of_others_streams_end_on_time_whether_or_not_anything_came() {
     assert!(lives.iter().all(|life| life.1.expect("closed") < SECOND * 11 / 10), "{lives:?}");
     let (found, _) = run(foreign(3, 4), &[]);
     assert_eq!(judged(&found, "failed = 0"), (false, 3.0), "{:?}", found.load.sessions);
+    // That another stream is there excuses nobody.
+    let name = Some("s-{i}".parse().expect("a pattern"));
+    let ours = Plan { name, play: Some("s-{i}".into()), ..plan(1, &[(0, 3), (6, 3)]) };
+    let (found, _) = run(ours, &[]);
+    assert_eq!(judged(&found, "failed = 0"), (false, 2.0), "{:?}", found.load.sessions);
     let (found, lives) = run(foreign(3, 20), &[]);
     let sessions = &found.load.sessions;
     assert_eq!((sessions.failed_by_phase["first_frame"].count, sessions.ended), (3, 0), "{sessions:?}");
@@ -466,7 +485,7 @@ fn played(seconds: u32, faults: &[&str]) -> Found {
         std::future::pending::<()>().await;
     };
     let foreign = Plan { play: Some("theirs".into()), ..plan(0, &[(0, 2), (seconds, 2)]) };
-    let dial = || Watched { peer, began: Instant::now(), lives: Arc::default(), floods: None };
+    let dial = || Watched::new(peer, Arc::default());
     against(foreign, dial, publisher).0
 }
 
@@ -541,6 +560,35 @@ fn slow_players_take_no_more_than_they_may_and_spoil_no_number() {
     assert_eq!((apart.ended, apart.dropped, found.load.sessions.ended), (1, 0, 5));
     assert!(apart.frames.lost > Some(100) && found.load.frames.lost == Some(0), "{apart:?}");
     assert!(found.load.latency["frame"].max_us < 5_000 && apart.latency["frame"].max_us > 4_000_000);
+}
+
+#[test]
+fn slow_players_take_as_much_as_they_may() {
+    let slow = Slow { per_cent: 50.0, rate_bps: 20_000_000 };
+    let (found, _) = run(
+        Plan { slow: Some(slow), shape: Shape::new(8_000_000, 30, 30), ..plan(1, &[(0, 2), (4, 2)]) },
+        &[],
+    );
+    let apart = found.load.slow.expect("slow players");
+    assert_eq!((apart.frames.lost, found.load.frames.lost), (Some(0), Some(0)), "{apart:?}");
+}
+
+#[test]
+fn sockets_that_are_full_at_each_tick_are_our_limit() {
+    let limited = |room, stalls: &[&str]| {
+        let swept =
+            Plan { tick: Some(SECOND), shape: Shape::new(800_000, 30, 30), ..plan(1, &[(0, 2), (6, 2)]) };
+        let dial = || Watched { room: Some(room), ..Watched::new(peer(stalls), Arc::default()) };
+        let (found, _) = against(swept, dial, std::future::pending());
+        let seconds = found.load.intervals.iter().filter(|row| row.full_sweeps > 0 && row.limited).count();
+        (seconds, found.load.generator.limited)
+    };
+    // 100 kB come a second.
+    assert_eq!(limited(200_000, &[]), (0, false));
+    let (seconds, whole) = limited(130_000, &[]);
+    assert!(seconds >= 3 && whole, "{seconds}");
+    // What the target held back comes at one tick: that is not our doing.
+    assert_eq!(limited(200_000, &["relay-stalls"]), (0, false));
 }
 
 #[test]
@@ -771,7 +819,7 @@ fn a_target_that_never_stops_sending_ends_no_sweep_late() {
     let foreign = Plan { play: Some("theirs".into()), tick: Some(SECOND / 2), ..plan(0, &[(0, 2), (1, 2)]) };
     let peer = Peer::new(Options::default());
     let floods = Some(SECOND / 2);
-    let dial = || Watched { peer, began: Instant::now(), lives: Arc::default(), floods };
+    let dial = || Watched { floods, ..Watched::new(peer, Arc::default()) };
     let (found, took) = against(foreign, dial, std::future::pending());
     assert!(found.load.sessions.ended == 2 && found.load.frames.foreign > 100_000, "{:?}", found.load.frames);
     assert!(took < SECOND * 11 / 10, "{took:?}");

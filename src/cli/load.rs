@@ -76,7 +76,9 @@ pub struct LoadArgs {
     /// here if it had waited for 2 s or longer.
     #[arg(long, value_name = "EXPR")]
     slo: Vec<Slo>,
-    /// Players read each time this comes round, not at once: cheaper, and latencies are exact to that.
+    /// Players read each time this comes round, not at once: cheaper, and latencies are up to that much longer. Beside that what is read late is acknowledged
+    /// late: a target that waits for acknowledgements (Nagle's algorithm), as nginx-rtmp does, sends up to 40 ms later than to players that read at once. Where
+    /// sockets are full at a tick, the time is too long for the bitrate, and the run is said to be limited by us.
     #[arg(long, value_name = "TIME", value_parser = value::time_in(Duration::from_millis(1)..=Duration::from_secs(1)))]
     tick: Option<Duration>,
     /// Search the most players (with --players 0: streams), up to those given or else to what this machine can make, with which this still holds, beside what holds anyway: doubled until

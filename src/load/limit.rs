@@ -11,13 +11,17 @@ const MAX_BUSY: f64 = 95.0;
 /// Seconds on end: sessions that begin may take all there is for a moment, and what that delays is seen in the lateness.
 const GOES_ON: usize = 3;
 
+/// What `--tick` is too long for.
+const FULL: &str = "sockets of players were full at each tick: a shorter --tick is needed";
+
 /// Why we were the limit in a second, with those before it; `None`: we were not.
 pub fn second(before: &[Interval], row: &Interval) -> Option<String> {
     let on_end = [row].into_iter().chain(before.iter().rev()).take(GOES_ON);
     let goes_on = on_end.filter(|row| busy(row).is_some()).count() == GOES_ON;
     let late = late(row).map(|us| format!("own lateness p99 {} ms", us / 1000));
     let busy = busy(row).filter(|_| goes_on).map(|pct| format!("the machine {pct:.0} % busy"));
-    let why: Vec<String> = late.into_iter().chain(busy).collect();
+    let full = (row.full_sweeps > 0).then(|| FULL.to_owned());
+    let why: Vec<String> = late.into_iter().chain(busy).chain(full).collect();
     (!why.is_empty()).then(|| why.join(" and "))
 }
 
@@ -52,7 +56,8 @@ fn seconds(rows: &[Interval]) -> Option<String> {
     let lag = lag.map(|us| format!("own lateness p99 up to {} ms", us / 1000));
     let busy = limited.iter().filter_map(|row| busy(row)).reduce(f64::max);
     let busy = busy.map(|pct| format!("the machine up to {pct:.0} % busy"));
-    let why = lag.into_iter().chain(busy).collect::<Vec<_>>().join(", ");
+    let full = limited.iter().any(|row| row.full_sweeps > 0).then(|| FULL.to_owned());
+    let why = lag.into_iter().chain(busy).chain(full).collect::<Vec<_>>().join(", ");
     (!limited.is_empty()).then(|| format!("in {} of {} seconds: {why}", limited.len(), rows.len()))
 }
 
@@ -86,6 +91,17 @@ mod tests {
         assert_eq!(found.reasons, ["in 2 of 4 seconds: own lateness p99 up to 130 ms"]);
         let found = run(&Stats::default(), None, &rows[..1]);
         assert!(!found.limited && found.reasons.is_empty());
+    }
+
+    #[test]
+    fn sockets_that_were_full_at_each_tick_limit_the_run() {
+        let full = |full_sweeps| Interval { full_sweeps, ..Interval::default() };
+        assert_eq!((second(&[], &full(0)), second(&[], &full(1)).as_deref()), (None, Some(FULL)));
+        let row = Interval { limited: true, ..full(3) };
+        assert_eq!(
+            run(&Stats::default(), None, &[full(0), row]).reasons,
+            [format!("in 1 of 2 seconds: {FULL}")]
+        );
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::task::{Context, Poll, ready};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send, sendmsg, setsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, getsockopt, recvmsg, send, sendmsg, setsockopt, sockopt,
+};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -132,6 +134,20 @@ impl Link {
             Link::Tcp { stream, .. } => Some(stream.as_raw_fd()),
             Link::Swept(_) | Link::Any(_) => None,
         }
+    }
+
+    /// Bytes that the kernel holds for it at most, what it needs beside them included (socket(7), SO_RCVBUF).
+    pub fn room(&self) -> Option<usize> {
+        match self {
+            Link::Tcp { stream, .. } => getsockopt(stream, sockopt::RcvBuf).ok(),
+            Link::Swept(stream) => getsockopt(stream, sockopt::RcvBuf).ok(),
+            Link::Any(stream) => stream.room(),
+        }
+    }
+
+    /// Whether there may be more behind a read that did not fill its buffer.
+    pub fn reads_by_pieces(&self) -> bool {
+        matches!(self, Link::Any(_))
     }
 
     /// Reads once. After less than `buffer` holds there is nothing more: asking again costs no system call.

@@ -61,6 +61,7 @@ pub fn text(total: &Stats, row: &Interval, dialect: Dialect) -> String {
         ("frames_reordered", "Frames received behind a later one.", c.reordered),
         ("frames_corrupt", "Frames received with other bytes than were sent on their stream.", c.corrupt),
         ("frames_strayed", "Those of them that are of another of our streams.", c.strayed),
+        ("frames_unplaced", "Frames received that stand for none that was planned.", c.unplaced),
         ("frames_foreign", "Frames of streams or runs that are not ours.", c.foreign),
         ("sent_bytes", "Bytes written.", c.bytes_sent),
         ("received_bytes", "Bytes read.", c.bytes_received),

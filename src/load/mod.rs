@@ -1,10 +1,10 @@
 //! Many publishers and players on one target: what they got, when, and whether the numbers are the target's or ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -41,7 +41,7 @@ pub use stats::Stats;
 
 use link::Way;
 use media::{Kind, Media, Stamp};
-use plan::{Job, Plan};
+use plan::{Job, Plan, Role};
 use shard::Report;
 use stats::Count;
 use watch::Watch;
@@ -107,6 +107,8 @@ struct Run {
     playing: AtomicU64,
     /// Connections that were begun.
     dialled: AtomicUsize,
+    /// Streams of others of which a player got a frame.
+    served: Mutex<HashSet<String>>,
 }
 
 /// When a publisher sent its first frame and when it fell silent, in nanoseconds; 0: not yet.
@@ -178,6 +180,7 @@ impl Run {
             silence_ns: AtomicU64::new(clock.at(timetable.silence)),
             playing: AtomicU64::new(0),
             dialled: AtomicUsize::new(0),
+            served: Mutex::default(),
             plan,
             media,
             way,
@@ -240,9 +243,28 @@ impl Run {
 
     /// The name of a stream of others for the player of this number.
     fn foreign_name(&self, name: &str, player: u32) -> String {
-        let name =
-            self.plan.name.as_ref().map_or_else(|| name.to_owned(), |pattern| pattern.fill(player, player));
-        name + &self.behind(player, player)
+        self.foreign_stream(name, player) + &self.behind(player, player)
+    }
+
+    /// The same without what stands behind it.
+    fn foreign_stream(&self, name: &str, player: u32) -> String {
+        self.plan.name.as_ref().map_or_else(|| name.to_owned(), |pattern| pattern.fill(player, player))
+    }
+
+    /// A player got a first frame: if of a stream of others, it is there.
+    fn serve(&self, role: Role) {
+        if let (Role::Player(player), Some(name)) = (role, &self.plan.play) {
+            self.served().insert(self.foreign_stream(name, player));
+        }
+    }
+
+    /// Whether any player got a frame of the stream of others that this one plays.
+    fn is_served(&self, role: Role) -> bool {
+        matches!((role, &self.plan.play), (Role::Player(player), Some(name)) if self.served().contains(&self.foreign_stream(name, player)))
+    }
+
+    fn served(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn behind(&self, stream: u32, session: u32) -> String {
@@ -436,6 +458,7 @@ impl Collector {
         (row.attempted, row.failed) = (counts.attempted, stats.failed());
         (row.sent, row.received) = (counts.sent, counts.received);
         (row.bytes_sent, row.bytes_received) = (counts.bytes_sent, counts.bytes_received);
+        row.full_sweeps = counts.full_sweeps;
         row.latency = stats.briefs();
         if let Some(watch) = &mut self.watch {
             watch.second(&mut row);

@@ -160,7 +160,9 @@ async fn work(shard: &Rc<Shard>, jobs: Vec<Job>) {
         }
         sessions.spawn_local(worker::work(shard.clone(), job));
         // Those that have ended are let go.
-        while sessions.try_join_next().is_some() {}
+        while let Some(ended) = sessions.try_join_next() {
+            panicked(ended);
+        }
     }
     while let Some(ended) = sessions.join_next().await {
         panicked(ended);

@@ -107,12 +107,13 @@ fn stat_named(name: &str) -> Result<Stat, String> {
     match name {
         "min" => return Ok(Stat::Min),
         "mean" => return Ok(Stat::Mean),
-        "max" => return Ok(Stat::Max),
+        "max" | "p100" => return Ok(Stat::Max),
         _ => {}
     }
-    // p5 is no use and p999 is 99.9.
+    // p5 is no use, p999 is 99.9, and whoever writes p1000 or p00 does not mean 10.00 or 0.
     let digits = name.strip_prefix('p').filter(|d| (2..=5).contains(&d.len()));
     let digits = digits.filter(|d| d.bytes().all(|b| b.is_ascii_digit()));
+    let digits = digits.filter(|d| !d.starts_with("100") && !d.starts_with("00"));
     let percentile = digits.and_then(|d| d.parse::<f64>().ok().map(|n| n / 10_f64.powi(d.len() as i32 - 2)));
     percentile.map(Stat::Percentile).ok_or_else(|| {
         format!("unknown figure '{name}'; expected min, mean, max or a percentile such as p50 or p999")
@@ -267,6 +268,8 @@ mod tests {
         for (text, column, why) in [
             ("frme.p99 < 1s", 1, "did you mean 'frame'?"),
             ("frame.p9x < 1s", 7, "unknown figure 'p9x'"),
+            ("frame.p1000 < 1s", 7, "unknown figure 'p1000'"),
+            ("frame.p00 < 1s", 7, "unknown figure 'p00'"),
             ("frame < 1s", 1, "expected 'frame.'"),
             ("  lots < 1", 3, "unknown count 'lots'; did you mean 'lost'?"),
             ("frame.p99 < 5", 13, "expected a time"),
@@ -289,6 +292,8 @@ mod tests {
             ("frame.p50 < 490ms", false),
             ("frame.p999 <= 1001ms", true),
             ("frame.max < 1s", false),
+            ("frame.p100 < 1s", false),
+            ("frame.p100 < 1001ms", true),
             ("gap.p99 < 1h", false),
             ("lost < 1%", true),
             ("lost <= 0.5%", true),

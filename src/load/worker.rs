@@ -40,6 +40,8 @@ const SLOW_ROOM: u32 = 32 << 10;
 const READS: usize = 16;
 /// Reads of a sweep, each of a whole buffer: a target that never stops sending holds up nobody else.
 const SWEPT_READS: usize = 256;
+/// Bytes at one tick below which no socket was full.
+const FULL: usize = 64 << 10;
 /// What publishers announce: each frame is one chunk.
 const CHUNK_SIZE: u32 = 60_000;
 /// What a target may make one session hold.
@@ -142,6 +144,8 @@ struct Worker {
     joined: bool,
     /// The last read may not have got all.
     filled: bool,
+    /// The last tick found the socket full.
+    full: bool,
     /// It is through, and its task does not know it yet.
     done: Option<Result<(), Failure>>,
 }
@@ -191,6 +195,7 @@ impl Worker {
             next_read: None,
             joined: false,
             filled: false,
+            full: false,
             done: None,
         };
         let now = worker.now();
@@ -415,13 +420,27 @@ impl Worker {
         self.shard.stats.borrow_mut().record_ns(Metric::Lag, due, now);
         // Nobody is to be woken by what comes between two sweeps.
         let mut idle = Context::from_waker(Waker::noop());
+        let before = self.shard.stats.borrow().counts.bytes_received;
         for _ in 0..SWEPT_READS {
-            if self.read(&mut idle)?.is_pending() || !self.filled || self.slow.is_some() {
+            if self.read(&mut idle)?.is_pending() || !self.filled {
                 break;
             }
         }
+        let swept = self.shard.stats.borrow().counts.bytes_received - before;
+        self.judge_room(swept as usize);
         self.next_read = self.next_sweep(self.now());
         Ok(Poll::Pending)
+    }
+
+    /// A socket that two ticks on end find full holds up what the target sends: that frames come late is then of our making. What a target held back
+    /// for a while comes at one tick.
+    fn judge_room(&mut self, swept: usize) {
+        // Rooms begin with 64 KiB for data; what they are need not be asked for less.
+        let room = self.link.as_ref().filter(|_| self.slow.is_none() && swept >= FULL).and_then(Link::room);
+        let full = room.is_some_and(|room| 3 * swept >= 2 * room);
+        if std::mem::replace(&mut self.full, full) && full {
+            self.shard.stats.borrow_mut().counts.full_sweeps += 1;
+        }
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Poll<u64>, Failure> {
@@ -432,6 +451,7 @@ impl Worker {
             _ => buffer.len(),
         };
         let (Some(link), 1..) = (&mut self.link, room) else { return Ok(Poll::Pending) };
+        let by_pieces = link.reads_by_pieces();
         let got = match link.poll_read(cx, &mut buffer[..room], &mut shard.control.borrow_mut()) {
             Poll::Ready(Ok(got)) if got.bytes == 0 => return self.fail("closed by the target"),
             Poll::Ready(Ok(got)) => got,
@@ -447,7 +467,7 @@ impl Worker {
                 stats.record_ns(Metric::Lag, at, now);
             }
         }
-        self.filled = got.bytes == room;
+        self.filled = got.bytes == room || by_pieces;
         if let Some(slow) = &mut self.slow {
             slow.bytes += got.bytes as u64;
         }
@@ -529,6 +549,7 @@ impl Worker {
         let came = |receiver: &Rc<RefCell<Receiver>>| receiver.borrow().last_ns().is_some();
         if self.phase == Phase::FirstFrame && self.receiver.as_ref().is_some_and(came) {
             self.phase = Phase::Media;
+            self.run().serve(self.job.role);
         }
         Ok(())
     }
@@ -615,8 +636,11 @@ impl Worker {
         // Of a stream that is not ours a frame may yet have come, or there may be none.
         let waits = self.phase == Phase::FirstFrame && self.publisher.is_none() && !slow;
         match result {
-            Ok(()) if !self.up => stats.cut_off(self.phase, now - self.began),
-            Ok(()) if waits => stats.cut_off(self.phase, now - self.since),
+            Ok(()) if !self.up => stats.cut_off(self.phase, now - self.began, false),
+            // Nobody knows when a stream that is not ours, but is there, has its next key frame.
+            Ok(()) if waits => {
+                stats.cut_off(self.phase, now - self.since, self.run().is_served(self.job.role));
+            }
             Ok(()) => {
                 stats.counts.ended += 1;
                 silence.into_iter().for_each(|(ago, said)| stats.last_came(ago, said));

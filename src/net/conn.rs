@@ -31,6 +31,11 @@ pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {
     /// # Errors
     /// When the socket refuses the option.
     fn reset(&mut self) -> io::Result<()>;
+
+    /// Bytes that the kernel holds for it at most (socket(7), SO_RCVBUF), where that is known.
+    fn room(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// A connection that is being opened.

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use nix::sys::socket::{getsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -189,5 +190,9 @@ impl AsyncWrite for Secure {
 impl Io for Secure {
     fn reset(&mut self) -> io::Result<()> {
         self.0.get_ref().0.set_zero_linger()
+    }
+
+    fn room(&self) -> Option<usize> {
+        getsockopt(self.0.get_ref().0, sockopt::RcvBuf).ok()
     }
 }

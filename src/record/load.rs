@@ -361,6 +361,9 @@ pub struct Interval {
     /// Age of the frame that has been outstanding longest, at its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_outstanding_us: Option<u64>,
+    /// Ticks of `--tick` at which a player found its socket full for the second time on end: the target could not send all in time.
+    #[serde(default)]
+    pub full_sweeps: u64,
     /// By name.
     pub latency: BTreeMap<String, Brief>,
     /// This process, of one core.

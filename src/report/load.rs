@@ -47,7 +47,7 @@ fn plan(out: &mut String, load: &Load) {
     let plan = &load.plan;
     let read = match plan.tick_ms {
         _ if plan.players == 0 => String::new(),
-        Some(ms) => format!("; players sweep every {ms} ms: latencies are exact to that"),
+        Some(ms) => format!("; players sweep every {ms} ms: latencies are up to that much longer"),
         None => format!("; players read at once{}", receipt(load)),
     };
     let sent = format!(
@@ -397,7 +397,7 @@ pub fn csv(record: &Record) -> String {
 fn lines(rows: &[Interval]) -> String {
     let mut out =
         "start_ms,sessions_up,attempted,failed,frames_sent,frames_received,frames_missing,bytes_sent,\
-                   bytes_received,oldest_outstanding_us,cpu_pct,machine_pct,rss_bytes,watched_cpu_pct,watched_rss_bytes,limited,limited_why"
+                   bytes_received,oldest_outstanding_us,full_sweeps,cpu_pct,machine_pct,rss_bytes,watched_cpu_pct,watched_rss_bytes,limited,limited_why"
             .to_owned();
     for name in ORDER {
         let _ = write!(out, ",{name}_p50_us,{name}_p99_us,{name}_max_us");
@@ -410,12 +410,12 @@ fn lines(rows: &[Interval]) -> String {
 fn line(out: &mut String, row: &Interval) {
     let percent = |p: Option<f64>| p.map(|p| format!("{p:.1}")).unwrap_or_default();
     let Interval { start_ms, sessions_up, attempted, failed, sent, received, missing, .. } = row;
-    let Interval { bytes_sent, bytes_received, .. } = row;
+    let Interval { bytes_sent, bytes_received, full_sweeps, .. } = row;
     let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
     let oldest = number(row.oldest_outstanding_us);
     let _ = write!(
         out,
-        "{start_ms},{sessions_up},{attempted},{failed},{sent},{received},{missing},{bytes_sent},{bytes_received},{oldest},{},{},{},{},{},{},{}",
+        "{start_ms},{sessions_up},{attempted},{failed},{sent},{received},{missing},{bytes_sent},{bytes_received},{oldest},{full_sweeps},{},{},{},{},{},{},{}",
         percent(row.cpu_pct),
         percent(row.machine_pct),
         number(row.rss_bytes),

@@ -42,6 +42,8 @@ pub struct Window {
     /// Of one core.
     pub cpu: f64,
     pub stub_cpu_s_per_gb: f64,
+    /// The same of the stub.
+    pub stub_cpu: f64,
     pub bytes_per_s: f64,
     /// What the stub measured.
     pub report: Value,
@@ -102,6 +104,7 @@ impl Lab {
             cpu_s_per_gb: cpu / moved * 1e9,
             cpu: cpu / time,
             stub_cpu_s_per_gb: stub_cpu / moved * 1e9,
+            stub_cpu: stub_cpu / time,
             bytes_per_s: moved / time,
             report: after,
             void,

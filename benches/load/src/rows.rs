@@ -61,8 +61,8 @@ pub const ROWS: &[Row] = &[
     Row { name: "memory-publisher", what: "resident memory of a publisher", unit: "KiB", judged: Ours, must: 4.0, goal: 1.5, round: memory_publisher, n: (4000, 1000) },
     Row { name: "ramp", what: "from nothing to all players", unit: "ms", judged: Ratio, must: 1.5, goal: 1.0, round: ramp, n: (4000, 1000) },
     Row { name: "rate", what: "`--rate`, sessions a second", unit: "/s", judged: PerCent, must: 2.0, goal: 2.0, round: rate, n: (2000, 500) },
-    Row { name: "lateness", what: "own lateness p99 of publishers at 60 to 70 % of a core", unit: "ms", judged: Ours, must: 2.0, goal: 1.0, round: lateness, n: (1000, 300) },
-    Row { name: "lateness-player", what: "own lateness p99 of players at 60 to 70 % of a core", unit: "ms", judged: Ours, must: 2.0, goal: 1.0, round: lateness_player, n: (1000, 300) },
+    Row { name: "lateness", what: "own lateness p99 of publishers at no more than 70 % of a core", unit: "ms", judged: Ours, must: 2.0, goal: 1.0, round: lateness, n: (1000, 300) },
+    Row { name: "lateness-player", what: "own lateness p99 of players at no more than 70 % of a core", unit: "ms", judged: Ours, must: 2.0, goal: 1.0, round: lateness_player, n: (1000, 300) },
     Row { name: "latency", what: "reported `frame` p99", unit: "ms", judged: Difference, must: 0.5, goal: 0.1, round: latency, n: (1000, 100) },
     Row { name: "latency-raw", what: "reported `frame_raw` p99", unit: "ms", judged: Difference, must: 0.5, goal: 0.1, round: latency_raw, n: (1000, 100) },
     Row { name: "stop", what: "share of frames at least 1 s late, 2 s stop", unit: "%", judged: PerCent, must: 1.0, goal: 1.0, round: stop, n: (10, 10) },
@@ -198,12 +198,13 @@ fn rate(lab: &Lab, n: u64) -> io::Result<Round> {
     Ok(Round { ours: (n - 1) as f64 / time, against: rate as f64, void: None, remark: String::new() })
 }
 
-/// Finds how many sessions take 65 % of a core, and how late they are then.
+/// Finds how many sessions take 65 % of a core, ours or the stub's, and how late they are then: whom a server that is full sends to is late by its doing.
 fn late(lab: &Lab, n: u64, way: Way, args: fn(u64) -> String) -> io::Result<Round> {
     let cpu = {
         let (mut stub, address) = lab.stub("--relay")?;
         let ours = lab.load(&address, &format!("{} {HOLD}", args(n)))?;
-        lab.watch(&mut stub, &ours, n, way)?.cpu
+        let Window { cpu, stub_cpu, .. } = lab.watch(&mut stub, &ours, n, way)?;
+        cpu.max(stub_cpu)
     };
     let n = (n as f64 * 0.65 / cpu) as u64;
     let (mut stub, address) = lab.stub("--relay")?;
@@ -212,15 +213,17 @@ fn late(lab: &Lab, n: u64, way: Way, args: fn(u64) -> String) -> io::Result<Roun
     let window = lab.watch(&mut stub, &ours, n, way)?;
     let stub_saw = number(&window.report["arrival"], "p99_us") / 1e3;
     let record = record(ours)?;
-    let off = !(0.5..=0.7).contains(&window.cpu);
-    let off = off.then(|| format!("{:.0} % of a core is not what was wanted", window.cpu * 100.0));
+    let busiest = window.cpu.max(window.stub_cpu);
+    let off = !(0.5..=0.7).contains(&busiest);
+    let off = off.then(|| format!("{:.0} % of a core is not what was wanted", busiest * 100.0));
     Ok(Round {
         ours: number(&record["load"]["generator"], "lag_p99_us") / 1e3,
         against: f64::NAN,
         void: window.void.map(str::to_owned).or(off),
         remark: format!(
-            "{n} sessions, {:.0} % of a core; frames reached the stub {stub_saw:.2} ms (p99) behind their time",
-            window.cpu * 100.0
+            "{n} sessions, {:.0} % of a core and {:.0} % by the stub; frames reached it {stub_saw:.2} ms (p99) behind their time",
+            window.cpu * 100.0,
+            window.stub_cpu * 100.0
         ),
     })
 }

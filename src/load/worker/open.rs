@@ -83,7 +83,7 @@ async fn in_time(
             return Err((phase, format!("nothing within {:?}", Duration::from_nanos(end - since))));
         }
         if now >= run.silence() {
-            shard.stats.borrow_mut().cut_off(phase, now - began);
+            shard.stats.borrow_mut().cut_off(phase, now - began, false);
             return Ok(None);
         }
         // The run's end may come nearer.

@@ -80,7 +80,7 @@ impl Players {
     /// When the next tick is.
     pub(super) fn join(&mut self, run: &Run, worker: Weak<RefCell<Worker>>, task: &Waker) -> u64 {
         if self.members.len() == self.free.len() {
-            self.due = run.next_tick(run.clock.now()).unwrap_or(u64::MAX);
+            (self.swept, self.due) = (0, run.next_tick(run.clock.now()).unwrap_or(u64::MAX));
         }
         let number = self.free.pop().unwrap_or(self.members.len());
         let ring = Waker::from(Arc::new(Ring { bell: self.bell.clone(), number }));
