@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::ops::RangeInclusive;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -55,7 +56,7 @@ async fn connect(shard: &Rc<Shard>, job: Job) -> Result<Option<Opened>, Failure>
     let wishes = Wishes {
         source: run.source(),
         stamps: matches!(job.role, Role::Player(_)) && run.plan.tick.is_none() && !slow,
-        room: slow.then_some(SLOW_ROOM),
+        room: if slow { Some(SLOW_ROOM) } else { swept_room(run, job.role) },
     };
     let Some(link) = in_time(shard, Phase::Tcp, [began; 2], pin!(run.way.open(wishes))).await? else {
         return Ok(None);
@@ -67,6 +68,21 @@ async fn connect(shard: &Rc<Shard>, job: Job) -> Result<Option<Opened>, Failure>
     // Apart: without TLS no room is to be had for it.
     let tls = in_time(shard, Phase::Tls, [began, open], Box::pin(run.way.secure(link)).as_mut()).await?;
     Ok(tls.map(|link| Opened { link, began, since: passed(Metric::Tls, open) }))
+}
+
+/// Bytes of a tick below which sockets hold them as they are, and what nobody may ask for more than (socket(7), rmem_max, as it comes).
+const TICK_BYTES: RangeInclusive<u64> = 32 << 10..=208 << 10;
+
+/// What the kernel is to hold for a player that sweeps, by the bitrate of what we publish; `None` where that goes by itself, or by its own growing alone.
+fn swept_room(run: &Run, role: Role) -> Option<u32> {
+    let tick = run.plan.tick.filter(|_| matches!(role, Role::Player(_)) && run.plan.play.is_none())?;
+    room_for(run.media.shape().bitrate_bps.into(), tick)
+}
+
+/// Half as much again as comes in a tick on average: key frames are larger than others.
+fn room_for(bitrate_bps: u64, tick: Duration) -> Option<u32> {
+    let bytes = bitrate_bps.saturating_mul(tick.as_millis() as u64) / 8000;
+    TICK_BYTES.contains(&bytes).then(|| (bytes * 3 / 2).min(*TICK_BYTES.end()) as u32)
 }
 
 /// What a phase that began at `since` came to, of a session that began at `began`; `None` when the run was over before, which is accounted for.
@@ -127,5 +143,20 @@ impl Slot {
             (0, _) => State::Coming,
             _ => State::Live,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_have_room_for_what_comes_in_a_tick_where_they_may() {
+        let room = |mbit: u64, ms| room_for(mbit * 1_000_000, Duration::from_millis(ms));
+        // 12.5 kB, 100 kB, 150 kB, 500 kB.
+        assert_eq!(
+            [room(1, 100), room(8, 100), room(12, 100), room(8, 500)],
+            [None, Some(150_000), Some(208 << 10), None]
+        );
     }
 }
