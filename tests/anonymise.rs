@@ -17,7 +17,7 @@ fn anonymised(packets: &[Packet]) -> Vec<u8> {
     let path = folder.path().join("any.pcap");
     std::fs::write(&path, pcap(packets)).expect("written");
     let mut shared = Vec::new();
-    capture::anonymise::anonymise(&path, || Ok(&mut shared)).expect("anonymised");
+    capture::anonymise::anonymise(&path, || Ok(&mut shared), || false).expect("anonymised");
     shared
 }
 

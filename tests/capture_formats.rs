@@ -71,7 +71,7 @@ fn anonymised(file: &[u8]) -> Vec<u8> {
     let path = folder.path().join("any");
     std::fs::write(&path, file).expect("written");
     let mut shared = Vec::new();
-    rtmp_bench::capture::anonymise::anonymise(&path, || Ok(&mut shared)).expect("anonymised");
+    rtmp_bench::capture::anonymise::anonymise(&path, || Ok(&mut shared), || false).expect("anonymised");
     let read = |file: &[u8]| {
         let mut reader = reader(file.to_vec()).expect("a capture");
         let (mut unwrapper, mut all) = (Unwrapper::default(), Vec::new());

@@ -241,7 +241,7 @@ fn what_is_damaged_is_anonymised_as_far_as_it_can_be_read() {
         }
         std::fs::write(&path, &bytes).expect("written");
         let mut out = Vec::new();
-        if capture::anonymise::anonymise(&path, || Ok(&mut out)).is_ok() {
+        if capture::anonymise::anonymise(&path, || Ok(&mut out), || false).is_ok() {
             let (before, after) = (inspect(bytes).expect("read once"), inspect(out).expect("a capture"));
             assert_eq!(
                 (before.tcp_connections, &after.damage),

@@ -1,8 +1,10 @@
 //! ^C and SIGTERM, whatever the verb: the first reports, the second kills.
 
-use std::fs;
-use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -11,6 +13,10 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 const SIGNALS: [Signal; 2] = [Signal::SIGINT, Signal::SIGTERM];
+/// How often something is looked at before it is awaited in vain, 10 ms between.
+const LOOKS: usize = 6000;
+/// A pcap file's header.
+const HEADER: usize = 24;
 
 fn start(args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_rtmp-bench"))
@@ -32,15 +38,54 @@ fn ended(child: Child) -> (Option<i32>, Value) {
     (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_default())
 }
 
-/// Bytes that it wrote, of the 64 KiB that a pipe holds.
-fn written(child: &Child) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{}/io", child.id())).expect("it runs");
-    let bytes = text.lines().find_map(|line| line.strip_prefix("wchar: "));
-    bytes.and_then(|bytes| bytes.parse().ok()).expect("a number")
+/// Whether its first thread sleeps in a call about stdout: nobody reads what it writes.
+fn is_held(child: &Child) -> bool {
+    let call = fs::read_to_string(format!("/proc/{}/syscall", child.id())).expect("it runs");
+    call.split(' ').nth(1) == Some("0x1")
+}
+
+/// How often its threads but the first went to sleep.
+fn sleeps(child: &Child) -> u64 {
+    let first = child.id().to_string();
+    let threads = fs::read_dir(format!("/proc/{first}/task")).expect("it runs").flatten();
+    let others = threads.filter(|thread| thread.file_name() != *first);
+    let texts = others.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+    let number = |text: String| {
+        text.lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok())
+    };
+    texts.filter_map(number).sum()
 }
 
 fn moment() {
     thread::sleep(Duration::from_millis(10));
+}
+
+fn awaited(child: &mut Child, what: &str, mut is_so: impl FnMut(&mut Child) -> bool) {
+    for _ in 0..LOOKS {
+        if is_so(child) {
+            return;
+        }
+        moment();
+    }
+    in_vain(child, what)
+}
+
+fn in_vain(child: &mut Child, what: &str) -> ! {
+    child.kill().expect("it runs");
+    panic!("in vain awaited: {what}");
+}
+
+/// Packets until it reads no more.
+fn feed(child: &mut Child, to: &mut ChildStdin, packets: &[u8]) {
+    let most = (1 << 29) / packets.len();
+    if (0..most).all(|_| to.write_all(packets).is_ok()) {
+        in_vain(child, "the end of its reading");
+    }
+}
+
+fn capture() -> Vec<u8> {
+    fs::read("captures/loc-sll-any-ffmpeg-publish.pcap").expect("it is there")
 }
 
 #[test]
@@ -49,10 +94,8 @@ fn before_the_target_takes_a_connection_a_record_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let began = folder.path().join("began");
         let command = format!("touch '{}'; sleep 60", began.display());
-        let child = start(&[verb, "rtmp://127.0.0.1:1/live", "--spawn", &command, "-o", "json"]);
-        while !began.exists() {
-            moment();
-        }
+        let mut child = start(&[verb, "rtmp://127.0.0.1:1/live", "--spawn", &command, "-o", "json"]);
+        awaited(&mut child, "the target's start", |_| began.exists());
         send(&child, signal);
         let (status, record) = ended(child);
         assert_eq!((status, &record["outcome"]), (Some(130), &"interrupted".into()), "{verb}");
@@ -62,16 +105,17 @@ fn before_the_target_takes_a_connection_a_record_says_so() {
 /// Packets come without end.
 #[test]
 fn inspect_tells_what_it_has_read() {
-    let capture = fs::read("captures/loc-sll-any-ffmpeg-publish.pcap").unwrap();
-    let (header, packets) = capture.split_at(24);
-    for signal in SIGNALS {
-        let mut child = start(&["inspect", "/dev/stdin", "-o", "json"]);
+    let capture = capture();
+    let (header, packets) = capture.split_at(HEADER);
+    // A connection that may yet come is not said to be missing.
+    for (signal, more) in SIGNALS.into_iter().zip([&[][..], &["--stream", "7"]]) {
+        let mut child = start(&[&["inspect", "/dev/stdin", "-o", "json"], more].concat());
         let mut to = child.stdin.take().expect("it is piped");
         to.write_all(header).expect("it reads");
         // More than a pipe holds: it reads, and is ready for a signal.
         (0..4).for_each(|_| to.write_all(packets).expect("it reads"));
         send(&child, signal);
-        while to.write_all(packets).is_ok() {}
+        feed(&mut child, &mut to, packets);
         let (status, record) = ended(child);
         assert_eq!((status, &record["outcome"]), (Some(130), &"interrupted".into()));
         assert!(record["inspect"]["packets"].as_u64() > Some(0), "{record}");
@@ -79,22 +123,70 @@ fn inspect_tells_what_it_has_read() {
 }
 
 #[test]
+fn a_capture_is_anonymised_no_further() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [from, to] = ["from", "to"].map(|name| folder.path().join(name).display().to_string());
+    let capture = capture();
+    let (header, packets) = capture.split_at(HEADER);
+    fs::write(&from, [header, &packets.repeat(100)].concat()).expect("written");
+    assert!(Command::new("mkfifo").arg(&to).status().expect("it runs").success());
+    for signal in SIGNALS {
+        let mut child = start(&["inspect", &from, "--anonymise", &to, "-o", "json"]);
+        let (opened, is_open) = mpsc::channel();
+        let pipe = to.clone();
+        let reading = thread::spawn(move || {
+            let mut shared = File::open(pipe).expect("it is there");
+            opened.send(()).expect("somebody waits");
+            let (mut came, mut part) = (0, [0; 16 << 10]);
+            // Slowly: it fills the pipe, and waits.
+            while let n @ 1.. = shared.read(&mut part).expect("a pipe") {
+                came += n;
+                moment();
+            }
+            came
+        });
+        awaited(&mut child, "the file", |_| is_open.try_recv().is_ok());
+        send(&child, signal);
+        let (status, record) = ended(child);
+        let came = reading.join().expect("it is read");
+        assert_eq!((status, &record["outcome"]), (Some(130), &"interrupted".into()));
+        assert!(came >= HEADER && came < packets.len() * 50, "{came}");
+    }
+}
+
+/// There is nothing to report before anything is sent.
+#[test]
+fn while_replay_reads_the_first_kills() {
+    let capture = capture();
+    let (header, packets) = capture.split_at(HEADER);
+    for signal in SIGNALS {
+        let mut child = start(&["replay", "/dev/stdin"]);
+        let mut to = child.stdin.take().expect("it is piped");
+        to.write_all(header).expect("it reads");
+        // More than a pipe holds: it reads.
+        (0..4).for_each(|_| to.write_all(packets).expect("it reads"));
+        send(&child, signal);
+        feed(&mut child, &mut to, packets);
+        assert_eq!(child.wait().expect("it ended").signal(), Some(signal as i32));
+    }
+}
+
+#[test]
 fn the_second_kills_although_nobody_reads_the_result() {
     for signal in SIGNALS {
-        let capture = fs::read("captures/loc-sll-any-ffmpeg-publish.pcap").unwrap();
+        let capture = capture();
         let mut child = start(&["inspect", "/dev/stdin", "--messages", "--hex"]);
         let mut to = child.stdin.take().expect("it is piped");
         // Its messages fill the pipe that nobody reads, and it takes no more packets.
-        to.write_all(&capture[..24]).expect("it reads");
-        let feeding = thread::spawn(move || while to.write_all(&capture[24..]).is_ok() {});
-        while written(&child) < 48 << 10 {
-            moment();
-        }
+        to.write_all(&capture[..HEADER]).expect("it reads");
+        let feeding = thread::spawn(move || while to.write_all(&capture[HEADER..]).is_ok() {});
+        awaited(&mut child, "that nobody reads its messages", |child| is_held(child));
+        let before = sleeps(&child);
         send(&child, signal);
-        while child.try_wait().expect("it is ours").is_none() {
-            send(&child, signal);
-            moment();
-        }
+        awaited(&mut child, "that the first is taken", |child| sleeps(child) > before);
+        assert_eq!(child.try_wait().expect("it is ours"), None, "the first killed");
+        send(&child, signal);
+        awaited(&mut child, "its end", |child| child.try_wait().expect("it is ours").is_some());
         assert_eq!(child.wait().expect("it ended").code(), Some(130));
         feeding.join().expect("the pipe is gone");
     }

@@ -86,8 +86,10 @@ fn results_are_not_written_over_what_is_read() {
     let media = named("x.flv", "FLV");
     let other = named("other", "");
     let over = |file: &str| format!("json:{file}");
-    let refused: [&[&str]; 5] = [
+    let below = folder.path().display().to_string();
+    let refused: [&[&str]; 6] = [
         &["test", "-s", &scenario, "-o", &over(&scenario)],
+        &["test", "-s", &below, "-o", &over(&scenario)],
         &["test", "-s", CASE, "--expect", &expect, "-o", &over(&expect)],
         &["test", "-s", CASE, "--write-expect", &other, "-o", &over(&other)],
         &["test", "-s", CASE, "--expect", &expect, "--write-expect", &scenario, "-s", &scenario],
@@ -101,4 +103,18 @@ fn results_are_not_written_over_what_is_read() {
     let renewed = run(&["test", "-s", CASE, "--expect", &expect, "--write-expect", &expect]);
     assert_eq!(renewed, (0, String::new()));
     assert_eq!(fs::read_to_string(expect).unwrap(), format!("{CASE} pass \"x\"\n"));
+}
+
+#[test]
+fn what_is_no_file_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("own");
+    fs::create_dir(&own).unwrap();
+    fs::copy("scenarios/handshake/version-3.scn", own.join("version-3.scn")).unwrap();
+    // A pattern, and a folder of scenarios.
+    for name in [CASE, "own"] {
+        let args = ["test", "-s", name, "-o", &format!("pcapng:{name}")];
+        let output = program(&args).current_dir(&folder).output().expect("the program runs");
+        assert_eq!(told(output), (0, String::new()), "{name}");
+    }
 }

@@ -6,6 +6,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rtmp_bench::net::peer::fault_names;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rtmp-bench");
 
@@ -109,4 +110,14 @@ fn one_that_is_no_client_is_told_too() {
     let all = server.until_ended(1).join("\n");
     assert!(all.contains(": 3173 bytes in, ") && !all.contains("closed by the client"), "{all}");
     assert_eq!(server.stop(Signal::SIGINT).0, Some(0));
+}
+
+#[test]
+fn faults_are_listed_by_the_names_that_are_taken() {
+    let output = Command::new(BINARY).args(["serve", "--list-faults"]).output().expect("the program runs");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let names: Vec<_> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(names, fault_names());
+    let drops = text.lines().find(|line| line.starts_with("relay-drops ")).expect("one");
+    assert!(drops.ends_with("; =N behind the name: another number than 7"), "{drops}");
 }

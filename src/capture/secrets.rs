@@ -3,7 +3,7 @@
 //! A secret is, also where what separates it is escaped as in a URL (`%3F`):
 //! - in a stream's name or a URL, what stands behind `?` or `#`: the value behind each `=`, or all of it; in other texts the values, where there are any;
 //! - in them too, a part of the path that is like the keys of the platforms: twelve characters at least, letters and digits;
-//! - the password in `USER:PASSWORD@HOST`, and of a URL the user where no password is;
+//! - the password in `USER:PASSWORD@HOST`, where a port or a path follows or it is a name or a URL, and of a URL the user where no password is;
 //! - what a field holds whose name says so (`token`, `password`, `streamKey`, …), and what stands behind such a name and `=` or `:` in a text;
 //! - each argument of a command whose name says so, texts behind the command object of connect, and keys among the arguments of a service's own commands;
 //! - what was one of these before in the session, wherever it is said again.
@@ -15,6 +15,7 @@ use std::ops::Range;
 use bstr::{BStr, BString, ByteSlice};
 use bytes::Bytes;
 
+use crate::net::target::KEY_LEN;
 use crate::wire::amf0::{self, Value};
 use crate::wire::amf3;
 use crate::wire::message::{Command, Message, UserControl};
@@ -22,8 +23,6 @@ use crate::wire::shared_object::{Event, SharedObject};
 
 /// What stands where a secret stood.
 pub const MASK: &str = "***";
-/// The shortest token that is taken for a stream key, and the shortest secret that is looked for within words too.
-const KEY_LEN: usize = 12;
 /// The shortest secret that is looked for in other text, as a whole word.
 const WORD_LEN: usize = 3;
 /// Secrets remembered of one session, at most.
@@ -357,7 +356,11 @@ fn secrets_in_word(word: &[u8], place: Place) -> Vec<&[u8]> {
     let (scheme, after) =
         path.split_once_str("://").map_or((None, path), |(scheme, after)| (Some(scheme), after));
     let authority = after.split(|b| *b == b'/').next().unwrap_or_default();
-    let user = authority.rsplit_once_str("@").map(|(user, _)| user);
+    let login = authority.rsplit_once_str("@").filter(|(_, host)| {
+        // In what people write, `mailto:joe@host` and `12:30@noon` are none.
+        place != Place::Other || scheme.is_some() || host.contains(&b':') || after.len() > authority.len()
+    });
+    let user = login.map(|(user, _)| user);
     let password = user.and_then(|user| user.split_once_str(":")).map(|(_, password)| password);
     let is_url = word.find("://").is_some() || password.is_some();
     if place == Place::Name || is_url {
@@ -513,6 +516,11 @@ mod tests {
             (Place::Fact, "rtmp://joe:p@s3cret@host/app", Some("rtmp://joe:***@host/app")),
             (Place::Fact, "host:1935/app@home", None),
             (Place::Other, "joe@host", None),
+            (Place::Other, "ask mailto:joe@example.com.", None),
+            (Place::Other, "at 12:30@noon", None),
+            (Place::Other, "at joe:s3cret@host:1935", Some("at joe:***@host:1935")),
+            (Place::Other, "rtmp://joe:s3cret@host", Some("rtmp://joe:***@host")),
+            (Place::Fact, "joe:s3cret@host", Some("joe:***@host")),
         ] {
             let got = Secrets::default().text(BStr::new(text), place);
             assert_eq!(got, masked.map(BString::from), "{place:?} {text}");

@@ -104,10 +104,14 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     if let Some(n) = args.stream {
         found.sessions.retain(|number| number == n);
         found.other.retain(|number| number == n);
-        if found.sessions.is_empty() && found.other.is_empty() {
+        if found.sessions.is_empty() && found.other.is_empty() && !*stopped.borrow() {
             return Err(of_file(&format!("it has no TCP connection {n}")));
         }
     }
+    let anonymised = match &args.anonymise {
+        Some(to) if !*stopped.borrow() => anonymise(&args.capture, to, &stopped),
+        _ => Ok(()),
+    };
     let stopped = *stopped.borrow();
     let (exit, outcome) = if stopped {
         (Exit::Interrupted, Outcome::Interrupted)
@@ -123,12 +127,10 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
             _ => report::inspect::text(out, &file, &found),
         })
     })?;
+    anonymised.map_err(|e| of_file(&e))?;
     if stopped {
         complain(&format!("{file}: interrupted; what was read until then is told"));
         return Ok(exit);
-    }
-    if let Some(to) = &args.anonymise {
-        anonymise(&args.capture, to).map_err(|e| of_file(&e))?;
     }
     missing.map_or(Ok(exit), |what| Err(of_file(&what)))
 }
@@ -162,12 +164,23 @@ fn json(out: &mut dyn Write, record: &Record, inspect: &Spooled) -> io::Result<(
     writeln!(out)
 }
 
-fn anonymise(from: &Path, to: &Path) -> Result<(), capture::anonymise::Error> {
+fn anonymise(
+    from: &Path,
+    to: &Path,
+    stopped: &watch::Receiver<bool>,
+) -> Result<(), capture::anonymise::Error> {
     let create = || File::create(to).map(BufWriter::new).map_err(|e| of(to, &e));
-    let written = capture::anonymise::anonymise(from, create)?;
-    let capture::anonymise::Written { packets, fragments, others } = written;
+    let written = capture::anonymise::anonymise(from, create, || *stopped.borrow())?;
+    let to = to.display();
+    let Some(capture::anonymise::Written { packets, fragments, others }) = written else {
+        complain(&format!("{to}: interrupted; not written"));
+        return Ok(());
+    };
+    if *stopped.borrow() {
+        complain(&format!("{to}: interrupted; {packets} packets are written"));
+    }
     if fragments + others > 0 {
-        let (to, zeros) = (to.display(), fragments + others);
+        let zeros = fragments + others;
         complain(&format!(
             "{to}: {zeros} of {packets} packets have only zeros behind their headers: {fragments} of datagrams not put together, {others} without TCP"
         ));

@@ -1,5 +1,6 @@
 //! Progress on stderr: one line that changes on a terminal, a line each 10 s otherwise.
 
+use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,14 @@ impl Progress {
             let done = self.bar.length().map(|all| format!("{} of {all} cases, ", self.bar.position()));
             complain(&(done.unwrap_or_default() + &standing()));
         }
+    }
+}
+
+/// Does this each second, without end.
+pub async fn each_second(mut step: impl FnMut()) -> Infallible {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        step();
     }
 }
 

@@ -12,7 +12,7 @@ use clap::Args;
 use super::embedded;
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
-use super::progress::Progress;
+use super::progress::{Progress, each_second};
 use super::tls::TlsArgs;
 use super::{Exit, Failure, complain, interrupted, value};
 use crate::capture::replay::pace::Pace;
@@ -104,8 +104,8 @@ pub fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     output::keep_apart([("the capture", args.capture.as_path())], output::files(&args.output))
         .map_err(Failure::usage)?;
     let outputs = output::resolve(&args.output).map_err(Failure::usage)?;
-    let stopped = interrupted();
     let recorded = read(args)?;
+    let stopped = interrupted();
     let target = match &args.target {
         Some(target) => target.clone(),
         None => embedded::start()?,
@@ -231,12 +231,9 @@ fn settings(args: &ReplayArgs, target: &Target, recorded: &Recorded) -> Result<S
 async fn tell(sent: &AtomicU64) -> Infallible {
     let mut progress = Progress::new(None, "{spinner} {wide_msg}");
     let began = Instant::now();
-    loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        progress.step(1, || {
-            format!("{} s: {} messages sent", began.elapsed().as_secs(), sent.load(Ordering::Relaxed))
-        });
-    }
+    let standing =
+        || format!("{} s: {} messages sent", began.elapsed().as_secs(), sent.load(Ordering::Relaxed));
+    each_second(|| progress.step(1, standing)).await
 }
 
 /// Hides what is hidden of the target's URL.

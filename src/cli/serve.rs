@@ -61,9 +61,10 @@ const LONG: usize = 100;
 /// Runs the verb.
 pub fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     if args.list_faults {
-        let number = |fault: Fault| fault.every().map_or(String::new(), |every| format!("[={every}]"));
-        let peer = Fault::ALL.iter().map(|fault| (fault.name().to_owned() + &number(*fault), fault.text()));
-        let quirks = Quirks::texts().map(|(name, text)| (name.to_owned(), text));
+        let number = |every| format!("; =N behind the name: another number than {every}");
+        let number = |fault: Fault| fault.every().map_or(String::new(), number);
+        let peer = Fault::ALL.iter().map(|fault| (fault.name(), fault.text().to_owned() + &number(*fault)));
+        let quirks = Quirks::texts().map(|(name, text)| (name, text.to_owned()));
         let lines = peer.chain(quirks).map(|(name, text)| format!("{name:<28} {text}\n"));
         return output::say(&lines.collect::<String>()).map(|()| Exit::Clean);
     }

@@ -11,7 +11,7 @@ use clap::Args;
 use super::embedded;
 use super::envelope::{self, Envelope};
 use super::output::{self, Format, Output};
-use super::progress::Progress;
+use super::progress::{Progress, each_second};
 use super::spawn::{Kept, SpawnArgs};
 use super::tls::TlsArgs;
 use super::{Exit, Failure, interrupted, stopping, value};
@@ -113,11 +113,11 @@ const FORMATS: &[Format] = &[Format::Text, Format::Json, Format::Junit, Format::
 /// # Errors
 /// When it could not run: with the exit status and what to say.
 pub fn run(args: &TestArgs) -> Result<Exit, Failure> {
-    keep_apart(args)?;
-    let outputs = output::resolve(&args.output).map_err(Failure::usage)?;
     let selection = Selection { patterns: args.scenario.clone(), severity: args.severity, slow: args.slow };
-    let expectations = read_expectations(args)?;
     let suite = Suite::select(&selection).map_err(Failure::usage)?;
+    keep_apart(args, &suite)?;
+    let outputs = output::resolve(&args.output).map_err(Failure::usage)?;
+    let expectations = read_expectations(args)?;
     if args.list {
         return list(&suite, &outputs);
     }
@@ -132,7 +132,7 @@ pub fn run(args: &TestArgs) -> Result<Exit, Failure> {
     tokio::task::LocalSet::new().block_on(&runtime, judge(args, &suite, &expectations, &outputs))
 }
 
-fn keep_apart(args: &TestArgs) -> Result<(), Failure> {
+fn keep_apart(args: &TestArgs, suite: &Suite) -> Result<(), Failure> {
     // The same file may be read and made anew.
     let renewed = |file: &Path| {
         let names =
@@ -140,7 +140,7 @@ fn keep_apart(args: &TestArgs) -> Result<(), Failure> {
         names[0].is_some() && names[0] == names[1]
     };
     let expect = args.expect.as_deref().filter(|file| !renewed(file)).map(|file| ("--expect", file));
-    let scenarios = args.scenario.iter().map(|pattern| ("-s", Path::new(pattern)));
+    let scenarios = suite.files().iter().map(|file| ("-s", file.as_path()));
     let made = args.write_expect.iter().map(|file| ("--write-expect", file.as_path()));
     let read = scenarios.chain(expect).chain(args.tls.file());
     output::keep_apart(read, made.chain(output::files(&args.output))).map_err(Failure::usage)
@@ -229,17 +229,11 @@ async fn judge(
         step(1, outcome.case.finding(false).is_some().into());
         done.push(outcome.clone());
     };
-    // Cases may take long, and calibration before them.
-    let ticks = async {
-        loop {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            step(0, 0);
-        }
-    };
     let result = tokio::select! {
         result = suite::run(suite, &settings, dial, &mut on_result) => Some(result),
         () = stop => None,
-        () = ticks => None,
+        // Cases may take long, and calibration before them.
+        never = each_second(|| step(0, 0)) => match never {},
     };
     drop(standing);
     run.over(kept).await;

@@ -192,6 +192,8 @@ impl Target {
     }
 }
 
+/// The shortest secret that is looked for within words too.
+pub const KEY_LEN: usize = 12;
 /// Stands for what is not shown.
 const MASK: &str = "***";
 /// Stands in texts where what is longer is cut off.
@@ -213,19 +215,26 @@ pub fn mask_name(text: &str, name: &str) -> String {
 
 /// What was meant for a TARGET and may be none, with all masked that would be secret in one.
 pub fn masked_url(text: &str) -> String {
-    let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
-    let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), text),
+    };
+    if rest.find(['/', '?', '#']).is_some_and(|at| rest[at..].contains('@')) {
+        // Where a password ends, and where the rest begins, cannot be told.
+        return scheme + MASK;
+    }
+    let (rest, query) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
     let (credentials, rest) =
         rest.rsplit_once('@').map_or((None, rest), |(secret, rest)| (Some(secret), rest));
     let mut parts = rest.splitn(3, '/');
     let place = parts.by_ref().take(2).collect::<Vec<_>>().join("/");
     let prefix = parts.next().filter(|prefix| !prefix.is_empty());
     [
-        scheme.map(|scheme| format!("{scheme}://")),
+        Some(scheme),
         credentials.map(|_| format!("{MASK}@")),
         Some(place),
         prefix.map(|_| format!("/{MASK}")),
-        query.map(|query| format!("?{}", masked_query(query))),
+        query.split_at_checked(1).map(|(sign, query)| format!("{sign}{}", masked_query(query))),
     ]
     .into_iter()
     .flatten()
@@ -248,8 +257,8 @@ fn secrets_of(name: &str, ending: &str, query: Option<&str>) -> Vec<(String, Str
     let stem = stem.map(|stem| (stem + ending, format!("{MASK}{ending}")));
     let fields = query.into_iter().flat_map(|query| query.split('&')).filter(|field| !field.is_empty());
     let fields = fields.filter_map(|field| match (fixed(field), field.split_once('=')) {
+        (secret, _) if secret.is_empty() => None,
         (secret, Some((name, _))) => Some((secret, format!("{name}={MASK}"))),
-        (secret, None) if secret.is_empty() => None,
         (secret, None) => Some((secret, MASK.to_owned())),
     });
     stem.into_iter().chain(fields).collect()
@@ -287,18 +296,48 @@ fn header_len(bytes: &[u8], next: u8) -> usize {
 }
 
 fn masked(text: &str, secrets: &[(String, String)]) -> String {
-    let whole = |text: String, (secret, mask): &(String, String)| text.replace(secret, mask);
+    let whole = |text: String, (secret, mask): &(String, String)| replaced(&text, secret, mask);
     let cut_off = |text: String, (secret, mask): &(String, String)| {
         let parts = text.split_inclusive(CUT).map(|part| match part.strip_suffix(CUT) {
-            Some(shown) => match begun(secret, shown) {
-                0 => part.to_owned(),
-                begun => format!("{}{mask}{CUT}", &shown[..shown.len() - begun]),
+            Some(shown) => match shown.split_at(shown.len() - begun(secret, shown)) {
+                (before, begun) if !begun.is_empty() && is_told(secret, before, "") => {
+                    format!("{before}{mask}{CUT}")
+                }
+                _ => part.to_owned(),
             },
             None => part.to_owned(),
         });
         parts.collect()
     };
     secrets.iter().fold(secrets.iter().fold(text.to_owned(), whole), cut_off)
+}
+
+fn replaced(text: &str, secret: &str, mask: &str) -> String {
+    let (mut out, mut done) = (String::new(), 0);
+    for (at, _) in text.match_indices(secret) {
+        let end = at + secret.len();
+        if is_told(secret, &text[..at], &text[end..]) {
+            out += &text[done..at];
+            out += mask;
+            done = end;
+        }
+    }
+    out + &text[done..]
+}
+
+/// Whether what stands between these texts is the secret: a short one may stand in other words by chance. Behind a pattern's, numbers follow.
+fn is_told(secret: &str, before: &str, after: &str) -> bool {
+    let in_word = |c: char| c.is_ascii_alphanumeric();
+    let escaped = |len: usize, by: &str| {
+        before.len().checked_sub(len).is_some_and(|at| before.as_bytes()[at..].starts_with(by.as_bytes()))
+    };
+    let begins = !secret.starts_with(in_word)
+        || !before.ends_with(in_word)
+        || escaped(2, "\\")
+        || escaped(4, "\\x")
+        || escaped(3, "%");
+    let ends = !secret.ends_with(in_word) || !after.starts_with(|c: char| c.is_ascii_alphabetic());
+    secret.len() >= KEY_LEN || begins && ends
 }
 
 /// How many bytes of the secret the text ends with; fewer than four may be anything.
@@ -417,6 +456,12 @@ mod tests {
             ("key", "no such stream: key", "no such stream: ***"),
             ("key{i:02}?token=abc", "play(\"key07?token=abc\")", "play(\"***07?token=***\")"),
             ("{i}", "no such stream: 7", "no such stream: 7"),
+            ("a", "/live/a: refused by the target", "/live/***: refused by the target"),
+            ("a{i}", "a7, a target", "***7, *** target"),
+            ("a", "%2Fa%3F \\x00a \\na \"a\"", "%2F***%3F \\x00*** \\n*** \"***\""),
+            ("live", "play(\"live…, alive…", "play(\"***…, alive…"),
+            ("abcdefghijkl", "xabcdefghijklx", "x***x"),
+            ("key?{n}=5", "key", "***"),
         ] {
             assert_eq!(mask_name(text, name), masked, "{name}");
         }
@@ -427,6 +472,11 @@ mod tests {
         for (text, shown) in [
             ("rtmp://u:pw@host:x/live/key?token=abc&flag", "rtmp://***@host:x/live/***?token=***&***"),
             ("http://u:p@w@host", "http://***@host"),
+            ("rtmp://u:p?w@host/live/key", "rtmp://***"),
+            ("rtmp://u:p/w@host/live/key", "rtmp://***"),
+            ("rtmp://host:x/live/key?token=a@bc", "rtmp://***"),
+            ("rtmp://host:x/live#abc", "rtmp://host:x/live#***"),
+            ("rtmp://host:x/live/key?", "rtmp://host:x/live/***?***"),
             ("u:pw@host/live/a/b", "***@host/live/***"),
             ("127.0.0.1:1935/live", "127.0.0.1:1935/live"),
             ("rtmp:/host/live/", "rtmp:/host/***"),

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::ast::TimeKind;
 use super::board::{Board, Look};
-use super::ground::{Context, Ground, Sentinel};
+use super::ground::{Context, Ground, Sentinel, goal_name};
 use super::remux::{How, how_relayed};
 use crate::net::conn::{Conn, Direction, Entry, Seen};
 use crate::net::relay::{self, Frame, Relayed, Rules};
@@ -159,9 +159,7 @@ impl Probe<'_> {
             }
         };
         found.baseline.tcp_us = Some(us(began));
-        for (goal, word) in
-            [(Goal::Handshaken, "handshaken"), (Goal::Connected, "connected"), (Goal::Created, "created")]
-        {
+        for goal in [Goal::Handshaken, Goal::Connected, Goal::Created] {
             let began = Instant::now();
             if let Err(why) = self.ground.pursue("main", &conn, goal).await {
                 let any = conn.received() > 0;
@@ -176,7 +174,7 @@ impl Probe<'_> {
                 conn.log(|log| hello(log, found));
                 return None;
             }
-            word.clone_into(&mut found.reach);
+            found.reach = goal_name(goal).into();
             match goal {
                 Goal::Handshaken => {
                     found.baseline.handshake_us = Some(us(began));

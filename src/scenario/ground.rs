@@ -411,14 +411,15 @@ impl From<Milestone> for Goal {
 
 /// The word of a goal.
 pub(super) fn goal_name(goal: Goal) -> &'static str {
-    match goal {
-        Goal::Open => "open",
-        Goal::Handshaken => "handshaken",
-        Goal::Connected => "connected",
-        Goal::Created => "created",
-        Goal::Publishing => "publishing",
-        Goal::Playing => "playing",
-    }
+    let milestone = match goal {
+        Goal::Open => return "open",
+        Goal::Handshaken => Milestone::Handshaken,
+        Goal::Connected => Milestone::Connected,
+        Goal::Created => Milestone::Created,
+        Goal::Publishing => Milestone::Publishing,
+        Goal::Playing => Milestone::Playing,
+    };
+    milestone.name()
 }
 
 /// Whether connect was answered on this connection, or sent by hand.

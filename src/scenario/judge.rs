@@ -337,25 +337,28 @@ impl Run<'_> {
         let pictures = self.ground.cx.remuxes;
         let mut sent = Side { pictures, ..Side::default() };
         let sender = self.conn(&from)?;
-        sender.log(|log| sent.read(log, Direction::Sent));
+        sender.log(|log| sent.read(log, Direction::Sent, usize::MAX));
         if let Some(closed) = sender.log(end).filter(|_| sent.frames.is_empty()) {
             if !self.has_asked_by(closed) {
                 return Err(
                     self.cut_off(format!("{from} was closed by the target before anything was asked"))
                 );
             }
-            return Err(format!("{from} was closed by the target before a frame was sent"));
+            let what = if pictures { "picture" } else { "frame" };
+            return Err(format!("{from} was closed by the target before a {what} was sent"));
         }
         if sent.ended || sender.is_deaf_to_us() {
             // What a sender that was closed did not get to send is no tail.
             rules.tail = 0;
         }
         let mut came = Side { pictures, ..Side::default() };
+        // One more than was sent is wrong already: what is behind it is not looked at.
+        let most = sent.frames.len() + 1;
         let mut last = Relayed::Outstanding("nothing came".into());
         let mut compare = |view: &View<'_>| {
             let before = came.at;
             view.log(&to, &mut |log| {
-                came.read(log, Direction::Received);
+                came.read(log, Direction::Received, most);
                 Look::<()>::Wait
             });
             if came.at != before {
@@ -466,14 +469,19 @@ impl Side {
         origin.map_or(0, |origin| origin.order)
     }
 
-    fn read(&mut self, log: &[Entry], direction: Direction) {
+    /// `most`: so many frames are kept.
+    fn read(&mut self, log: &[Entry], direction: Direction, most: usize) {
         while let Some(entry) = log.get(self.at) {
             self.at += 1;
             match &entry.seen {
                 Seen::Message(header, payload) if entry.direction == direction => {
                     let mut frames = Vec::new();
                     relay::frames_of(header, payload, entry.order, &mut frames);
-                    self.frames.extend(if self.pictures { remux::pictures(&frames) } else { frames });
+                    let room = most - self.frames.len();
+                    match self.pictures {
+                        true => self.frames.extend(remux::pictures(&frames).take(room)),
+                        false => self.frames.extend(frames.into_iter().take(room)),
+                    }
                 }
                 Seen::Reached(Goal::Playing) => self.since = entry.order,
                 Seen::Closed(_) => self.ended = true,
@@ -523,5 +531,27 @@ fn is_error_answer(message: &Message) -> bool {
             .filter_map(|arg| arg.get("level").and_then(Value::as_text))
             .any(|level| level == "error"),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::chunk::MessageHeader;
+    use crate::wire::message::type_id;
+
+    #[test]
+    fn no_more_pictures_are_kept_than_asked_for() {
+        let payload = [&[0x17, 1, 0, 0, 0][..], &[0, 0, 0, 1, 0x65].repeat(1000)].concat();
+        let len = payload.len() as u32;
+        let header = MessageHeader { csid: 6, timestamp: 0, len, type_id: type_id::VIDEO, msid: 1 };
+        let seen = Seen::Message(header, payload.into());
+        let entry = Entry { at: Time::ZERO, order: 1, direction: Direction::Received, offset: 0, seen };
+        let log = [entry.clone(), entry];
+        for (most, kept) in [(3, 3), (1500, 1500), (usize::MAX, 2000)] {
+            let mut side = Side { pictures: true, ..Side::default() };
+            side.read(&log, Direction::Received, most);
+            assert_eq!((side.at, side.frames.len()), (2, kept), "{most}");
+        }
     }
 }

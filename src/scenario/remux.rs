@@ -41,10 +41,11 @@ pub(super) fn how_relayed(sent: &[Frame], came: &[Frame], packed: bool) -> Optio
     };
     Some(match (of(came, type_id::AUDIO), of(came, type_id::VIDEO)) {
         (0, 0) => return None,
+        (_, 0) if is_most(type_id::AUDIO) => How::Partial,
+        _ if packed && others().next().is_none() => How::Remux,
         _ if packed => anew(),
         _ if others().any(|frame| sent.iter().any(|s| is_anew(&s.payload, &frame.payload))) => anew(),
         (0, _) if is_most(type_id::VIDEO) => How::Partial,
-        (_, 0) if is_most(type_id::AUDIO) => How::Partial,
         // All of it is unknown.
         _ if others().count() == came.len() && !others().all(is_damaged) => anew(),
         _ => How::Passthrough,
@@ -53,34 +54,39 @@ pub(super) fn how_relayed(sent: &[Frame], came: &[Frame], packed: bool) -> Optio
 
 /// Whether this is the same picture in other bytes: whole NAL units, and its slice among them unchanged.
 fn is_anew(sent: &[u8], came: &[u8]) -> bool {
-    let (Some(nals), Some(slice)) =
-        (nal_units(came), nal_units(sent).and_then(|nals| nals.into_iter().find(|nal| is_slice(nal))))
-    else {
+    let Some(slice) = nal_units(sent).and_then(|mut nals| nals.find(|nal| is_slice(nal))) else {
         return false;
     };
+    let Some(mut nals) = nal_units(came) else { return false };
     // The frame type, the codec and what the packet is stay.
     let same_head = sent[..2] == came[..2];
     let moved = sent[2..AVC_NALS] != came[2..AVC_NALS];
-    same_head && nals.contains(&slice) && (moved || sent.len() != came.len())
+    same_head && (moved || sent.len() != came.len()) && nals.any(|nal| nal == slice)
 }
 
 /// The pictures of AVC frames: each slice as a frame without all that may be written anew around it. Others have none.
-pub(super) fn pictures(frames: &[Frame]) -> Vec<Frame> {
-    let slices = |frame: &Frame| {
-        let slices = nal_units(&frame.payload).unwrap_or_default().into_iter().filter(|nal| is_slice(nal));
-        let picture = |slice: &[u8]| [&frame.payload[..2], &[0, 0, 0], slice].concat().into();
-        slices.map(|slice| Frame { payload: picture(slice), ..frame.clone() }).collect::<Vec<_>>()
-    };
-    frames.iter().filter(|frame| frame.type_id == type_id::VIDEO).flat_map(slices).collect()
+/// Made one at a time: a message of the target may be full of the smallest.
+pub(super) fn pictures(frames: &[Frame]) -> impl Iterator<Item = Frame> {
+    videos(frames).flat_map(|frame| {
+        let slices = nal_units(&frame.payload).into_iter().flatten().filter(|nal| is_slice(nal));
+        slices.map(move |slice| picture(frame, slice))
+    })
+}
+
+fn picture(frame: &Frame, slice: &[u8]) -> Frame {
+    Frame { payload: [&frame.payload[..2], &[0, 0, 0], slice].concat().into(), ..frame.clone() }
 }
 
 /// Whether all video that came is made of pictures that were sent.
 fn keeps_pictures(sent: &[Frame], came: &[Frame]) -> bool {
-    let (known, found) = (pictures(sent), pictures(came));
-    let is_video = |frame: &&Frame| frame.type_id == type_id::VIDEO;
-    !found.is_empty()
-        && came.iter().filter(is_video).all(|frame| nal_units(&frame.payload).is_some())
-        && found.iter().all(|frame| known.iter().any(|sent| sent.payload == frame.payload))
+    let known: Vec<Frame> = pictures(sent).collect();
+    pictures(came).next().is_some()
+        && videos(came).all(|frame| nal_units(&frame.payload).is_some())
+        && pictures(came).all(|frame| known.iter().any(|sent| sent.payload == frame.payload))
+}
+
+fn videos(frames: &[Frame]) -> impl Iterator<Item = &Frame> {
+    frames.iter().filter(|frame| frame.type_id == type_id::VIDEO)
 }
 
 #[cfg(test)]
@@ -124,7 +130,7 @@ mod tests {
                 .collect()
         };
         let alone = |payload: &mut Vec<u8>| {
-            let nal = nal_units(payload).unwrap().into_iter().find(|nal| is_slice(nal)).unwrap().to_vec();
+            let nal = nal_units(payload).unwrap().find(|nal| is_slice(nal)).unwrap().to_vec();
             payload.truncate(AVC_NALS);
             put(&nal, payload);
         };
@@ -143,7 +149,9 @@ mod tests {
         *payload.last_mut().unwrap() ^= 1;
         one_damaged[0].payload = payload.into();
         let lost = changed(alone).split_off(1);
-        let table: [(&str, Vec<Frame>, Option<How>); 18] = [
+        let mut joined = changed(|p| p.extend(&all[4].payload[AVC_NALS..]));
+        joined.remove(4);
+        let table: [(&str, Vec<Frame>, Option<How>); 19] = [
             ("nothing", vec![], None),
             ("all", all.clone(), passthrough),
             ("one lost", without(&|i, _| i == 2), passthrough),
@@ -167,6 +175,7 @@ mod tests {
                 }),
                 remux,
             ),
+            ("two pictures in one message", joined, remux),
             ("another composition time", changed(|p| p[4] = 80), remux),
             ("it stops", all[..1].to_vec(), passthrough),
             ("no audio", without(&|_, frame| frame.type_id == 8), Some(How::Partial)),
@@ -175,5 +184,8 @@ mod tests {
             assert_eq!(how_relayed(&all, &came, false), want, "{name}");
         }
         assert_eq!(how_relayed(&all, &all, true), remux, "packed");
+        let audio = without(&|_, frame| frame.type_id == 9);
+        assert_eq!(how_relayed(&all, &audio, true), Some(How::Partial), "packed, audio only");
+        assert_eq!(how_relayed(&all, &audio[..1], true), remux, "packed, and then nothing");
     }
 }

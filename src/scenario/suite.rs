@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,6 +149,8 @@ impl Report {
 #[derive(Debug, Clone)]
 pub struct Suite {
     pub(super) items: Vec<Arc<Item>>,
+    /// That the patterns name, and those in folders that they name.
+    files: Vec<PathBuf>,
 }
 
 /// One case.
@@ -230,6 +232,7 @@ impl Suite {
         }
         let named = !files.is_empty();
         let mut suite = Suite::read(&files, clauses, true)?;
+        suite.files = files.into_iter().map(|(_, place, _)| place.into()).collect();
         // Of a file with rows named only those.
         suite.items.retain(|item| {
             let mut named = rows.iter().filter(|(id, ..)| *id == item.scenario.id).peekable();
@@ -295,7 +298,12 @@ impl Suite {
                 Err(found) => errors.extend(found.iter().map(|error| error.render(place, text))),
             }
         }
-        if errors.is_empty() { Ok(Suite { items }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Suite { items, files: Vec::new() }) } else { Err(errors) }
+    }
+
+    /// Those of the selection that are no built-in ones.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// What would run.
@@ -324,7 +332,8 @@ impl Suite {
     /// Only the cases that `keep` names.
     #[must_use]
     pub fn only(&self, keep: impl Fn(&str) -> bool) -> Suite {
-        Suite { items: self.items.iter().filter(|item| keep(&item.id)).cloned().collect() }
+        let items = self.items.iter().filter(|item| keep(&item.id)).cloned().collect();
+        Suite { items, files: self.files.clone() }
     }
 }
 

@@ -162,16 +162,24 @@ pub fn is_keyframe(type_id: u8, payload: &[u8]) -> bool {
 pub const AVC_NALS: usize = 5;
 
 /// The NAL units of a legacy AVC frame, where they fill it; each has four bytes of length before it, as the sample header says.
-pub fn nal_units(payload: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut rest = payload.get(AVC_NALS..).filter(|_| matches!(payload[0] & 0x0F, 7) && payload[1] == 1)?;
-    let mut nals = Vec::new();
+pub fn nal_units(payload: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
+    let body = payload.get(AVC_NALS..).filter(|_| matches!(payload[0] & 0x0F, 7) && payload[1] == 1)?;
+    let mut rest = body;
     while !rest.is_empty() {
-        let (len, behind) = rest.split_first_chunk::<4>()?;
-        let (nal, behind) = behind.split_at_checked(u32::from_be_bytes(*len) as usize)?;
-        nals.push(nal);
-        rest = behind;
+        rest = first_nal_unit(rest)?.1;
     }
-    Some(nals)
+    let mut rest = body;
+    Some(std::iter::from_fn(move || {
+        let (nal, behind) = first_nal_unit(rest)?;
+        rest = behind;
+        Some(nal)
+    }))
+}
+
+/// And what is behind it.
+fn first_nal_unit(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, behind) = bytes.split_first_chunk::<4>()?;
+    behind.split_at_checked(u32::from_be_bytes(*len) as usize)
 }
 
 /// h264 7.4.1: whether this NAL unit is a slice, of an IDR picture or not.
@@ -650,6 +658,27 @@ mod tests {
                 (&[&[0x96]], "media at byte 1: ends inside the multitrack type"),
             ],
         );
+    }
+
+    #[test]
+    fn nal_units_fill_an_avc_frame() {
+        const HEAD: [u8; 5] = [0x17, 1, 0, 0, 0];
+        type Row<'a> = (&'a [&'a [u8]], Option<&'a [&'a [u8]]>);
+        let rows: [Row<'_>; 8] = [
+            (&[&HEAD], Some(&[])),
+            (&[&HEAD, &[0, 0, 0, 2, 0x65, 7, 0, 0, 0, 0]], Some(&[&[0x65, 7], &[]])),
+            (&[&HEAD, &[0, 0, 0, 1, 0x65, 7]], None),
+            (&[&HEAD, &[0, 0, 0, 3, 0x65, 7]], None),
+            (&[&HEAD, &[0xFF, 0xFF, 0xFF, 0xFF, 0x65]], None),
+            (&[&[0x17, 0, 0, 0, 0]], None),
+            (&[&[0x12, 1, 0, 0, 0]], None),
+            (&[&HEAD[..4]], None),
+        ];
+        for (payload, expected) in rows {
+            let payload = payload.concat();
+            let found: Option<Vec<&[u8]>> = nal_units(&payload).map(Iterator::collect);
+            assert_eq!(found.as_deref(), expected, "{payload:02x?}");
+        }
     }
 
     #[test]

@@ -1,14 +1,19 @@
 //! Sequence headers without what no decoder needs and an encoder may put text into: SEI among the parameter sets of AVC and HEVC, metadata behind
-//! the sequence header of AV1, comments and pictures behind the stream info of FLAC. Lengths and all else stay, and what stands there afterwards is
-//! valid and says nothing.
+//! the sequence header of AV1, comments and pictures behind the stream info of FLAC. Lengths and all else stay, and what stands there afterwards
+//! says nothing and is valid where there is room for it. A header with anything that none needs is not known.
 
 use crate::wire::media::{Codec, Media};
 
-/// Other codecs whose headers are kept, whole: no text can stand in them. Of codecs that are not named here, nothing is known of that.
+/// Other codecs whose headers are kept, whole, where they have at most [`MAX_WHOLE`] bytes. Of codecs that are not named here nothing is known.
 const WHOLE: [&[u8; 4]; 7] = [b"vp08", b"vp09", b"mp4a", b"Opus", b"ac-3", b"ec-3", b".mp3"];
+/// Bytes in which these headers, and those of AAC, say all that they have to.
+const MAX_WHOLE: usize = 64;
 
 /// The message of a sequence header without texts; `None` where it is not one of a codec that is known.
 pub fn without_texts(media: &Media<'_>, payload: &[u8]) -> Option<Vec<u8>> {
+    if has_other_extensions(media, payload) {
+        return None;
+    }
     let mut out = payload.to_vec();
     for track in media.tracks() {
         let track = track.ok()?;
@@ -20,24 +25,46 @@ pub fn without_texts(media: &Media<'_>, payload: &[u8]) -> Option<Vec<u8>> {
             Codec::FourCc(code) if code == *b"hvc1" => hevc(record),
             Codec::FourCc(code) if code == *b"av01" => av1(record),
             Codec::FourCc(code) if code == *b"fLaC" => flac(record),
-            Codec::FourCc(code) => WHOLE.contains(&&code).then_some(()),
-            codec => (codec == Codec::AAC).then_some(()),
+            Codec::FourCc(code) if !WHOLE.contains(&&code) => None,
+            Codec::FourCc(_) | Codec::AAC => (track.data.len() <= MAX_WHOLE).then_some(()),
+            _ => None,
         }?;
     }
     Some(out)
 }
 
-/// AVCDecoderConfigurationRecord (iso 14496-15 5.3.3.1): two lists of NAL units.
+/// Whether it has a ModEx other than one nanosecond offset of three bytes (ertmp2, TimestampOffsetNano).
+fn has_other_extensions(media: &Media<'_>, payload: &[u8]) -> bool {
+    const MOD_EX: u8 = 7;
+    let packet = |byte: u8| byte & 0x0f;
+    let is_extended = !matches!(media.codec, Some(Codec::AVC | Codec::AAC));
+    is_extended
+        && payload.first().is_some_and(|first| packet(*first) == MOD_EX)
+        && !matches!(payload, [_, 2, _, _, _, next, ..] if next >> 4 == 0 && packet(*next) != MOD_EX)
+}
+
+/// AVCDecoderConfigurationRecord (iso 14496-15 5.3.3.1): two lists of NAL units, and of some profiles three bytes and a third.
 fn avc(mut record: Record<'_>) -> Option<()> {
     let &mut [1, _, _, _, _] = record.take(5)? else { return None };
-    for mask in [0x1f, 0xff] {
-        for _ in 0..record.number(1)? & mask {
-            let len = record.number(2)?;
-            // h264 7.3.1: the last five bits of the first byte are the type; 6 is SEI.
-            if let [head, body @ ..] = record.take(len)?
-                && *head & 0x1f == 6
-            {
-                say_nothing(body);
+    avc_units(&mut record, 0x1f)?;
+    avc_units(&mut record, 0xff)?;
+    if record.0.len() > 3 {
+        record.take(3)?;
+        avc_units(&mut record, 0xff)?;
+    }
+    (record.0.len() <= 3).then_some(())
+}
+
+/// A list of NAL units behind their number, of which these bits count.
+fn avc_units(record: &mut Record<'_>, mask: usize) -> Option<()> {
+    for _ in 0..record.number(1)? & mask {
+        let len = record.number(2)?;
+        if let [head, body @ ..] = record.take(len)? {
+            // h264 7.3.1, 7.4.1: the last five bits of the first byte are the type: SEI or a parameter set.
+            match *head & 0x1f {
+                6 => say_nothing(body),
+                7 | 8 | 13 | 15 => {}
+                _ => return None,
             }
         }
     }
@@ -53,15 +80,17 @@ fn hevc(mut record: Record<'_>) -> Option<()> {
         record.take(1)?;
         for _ in 0..record.number(2)? {
             let len = record.number(2)?;
-            // h265 7.3.1.2: six bits of the first byte are the type; 39 and 40 are SEI.
-            if let [head, _, body @ ..] = record.take(len)?
-                && matches!(*head >> 1 & 0x3f, 39 | 40)
-            {
-                say_nothing(body);
+            if let [head, _, body @ ..] = record.take(len)? {
+                // h265 7.3.1.2, 7.4.2.2: six bits of the first byte are the type: a parameter set or SEI.
+                match *head >> 1 & 0x3f {
+                    32..=34 => {}
+                    39 | 40 => say_nothing(body),
+                    _ => return None,
+                }
             }
         }
     }
-    Some(())
+    record.0.is_empty().then_some(())
 }
 
 /// SEI (h264 7.3.2.3, h265 7.3.5) becomes a filler payload, type 3: bytes 0xff.
@@ -92,12 +121,16 @@ fn av1(mut record: Record<'_>) -> Option<()> {
         record.take(head >> 2 & 1)?;
         let len = if head & 2 == 0 { record.0.len() } else { record.leb128()? };
         let body = record.take(len)?;
-        // Metadata becomes one of the reserved type 0, padding remains some.
-        if matches!(head >> 3 & 15, 5 | 15)
-            && let Some((stop, body)) = body.split_last_mut()
-        {
-            body.fill(0);
-            *stop = 0x80;
+        match head >> 3 & 15 {
+            1 => {}
+            // Metadata becomes one of the reserved type 0, padding remains some.
+            5 | 15 => {
+                if let Some((stop, body)) = body.split_last_mut() {
+                    body.fill(0);
+                    *stop = 0x80;
+                }
+            }
+            _ => return None,
         }
     }
     Some(())
@@ -254,10 +287,10 @@ mod tests {
         let obu = |kind: u8, body: &[u8]| [&[kind << 3 | 2, body.len() as u8][..], body].concat();
         let config = [0x81, 4, 12, 0];
         let set = obu(1, b"\0\0\0\x24");
-        let all = [&config[..], &set, &obu(5, TEXT), &obu(15, TEXT), &[6 << 3 | 4, 0, 1]].concat();
+        let all = [&config[..], &set, &obu(5, TEXT), &obu(15, TEXT), &[1 << 3 | 4, 0, 1]].concat();
         let mut zeros = vec![0; TEXT.len()];
         zeros[TEXT.len() - 1] = 0x80;
-        let want = [&b"\x90av01"[..], &config, &set, &obu(5, &zeros), &obu(15, &zeros), &[6 << 3 | 4, 0, 1]]
+        let want = [&b"\x90av01"[..], &config, &set, &obu(5, &zeros), &obu(15, &zeros), &[1 << 3 | 4, 0, 1]]
             .concat();
         assert_eq!(shown(b"\x90av01", &all), Some(want));
         let block = |kind: u8, body: &[u8]| [&[kind, 0, 0, body.len() as u8][..], body].concat();
@@ -275,5 +308,45 @@ mod tests {
         assert_eq!(shown(b"\x90avc1", TEXT), None);
         assert_eq!(shown(b"\x90vp09", b"\x01\0\0\0"), Some(b"\x90vp09\x01\0\0\0".to_vec()));
         assert_eq!(shown(b"\x90av01", b""), None);
+    }
+
+    #[test]
+    fn what_no_header_needs_makes_it_unknown() {
+        let avc = |unit: &[u8], tail: &[u8]| {
+            [&[1, 0x64, 0, 0x0b, 0xff, 0xe1, 0, 2, 0x67, 1, 1][..], unit, tail].concat()
+        };
+        let set = unit(&[0x68], &[1]);
+        let hevc = |kind: u8, tail: &[u8]| {
+            [&[1; 22][..], &[1, 0x80 | kind, 0, 1], &unit(&[kind << 1, 1], &[7]), tail].concat()
+        };
+        let av1 = |kind: u8| [&[0x81, 4, 12, 0, kind << 3 | 2, 1][..], &[7]].concat();
+        let (extension, vp9) = (unit(&[0x6d], TEXT), &b"vp09\x01\0\0\0"[..]);
+        let most = [7; MAX_WHOLE];
+        for (head, record, is_kept) in [
+            (&[0x17, 0, 0, 0, 0][..], avc(&set, b""), true),
+            (&[0x17, 0, 0, 0, 0], avc(&set, b"abc"), true),
+            (&[0x17, 0, 0, 0, 0], avc(&set, &[&[0xfd, 0xf8, 0xf8, 1][..], &extension].concat()), true),
+            (&[0x17, 0, 0, 0, 0], avc(&set, &[&[0xfd, 0xf8, 0xf8, 0][..], TEXT].concat()), false),
+            (&[0x17, 0, 0, 0, 0], avc(&unit(&[24], TEXT), b""), false),
+            (b"\x90hvc1", hevc(33, b""), true),
+            (b"\x90hvc1", hevc(33, TEXT), false),
+            (b"\x90hvc1", hevc(48, b""), false),
+            (b"\x90av01", av1(1), true),
+            (b"\x90av01", av1(9), false),
+            (&[0xaf, 0], most.to_vec(), true),
+            (&[0xa7, 0], most.to_vec(), true),
+            (&[0xaf, 0], [&most[..], b"x"].concat(), false),
+            (b"\x90vp09", most.to_vec(), true),
+            (b"\x90vp09", [&most[..], b"x"].concat(), false),
+            (&[0x97, 2, 0, 0, 1, 0], vp9.to_vec(), true),
+            (&[0x97, 3, 0, 0, 1, b'x', 0], vp9.to_vec(), false),
+            (&[0x97, 2, b'a', b'b', b'c', 0x10], vp9.to_vec(), false),
+            (&[0x97, 2, 0, 0, 1, 7, 2, 0, 0, 1, 0], vp9.to_vec(), false),
+        ] {
+            let payload = [head, &record].concat();
+            let media = if head[0] & 0xf0 == 0xa0 { Media::audio(&payload) } else { Media::video(&payload) };
+            let kept = without_texts(&media.expect("a header"), &payload);
+            assert_eq!(kept, is_kept.then_some(payload.clone()), "{head:x?} {record:x?}");
+        }
     }
 }

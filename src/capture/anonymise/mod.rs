@@ -77,24 +77,38 @@ pub struct Written {
 }
 
 /// Reads a capture twice and writes its packets without what is personal, in the same format. `create` is asked for the output once it is
-/// known that there is something to write.
+/// known that there is something to write. Once `stopped` is true nothing more is read; `None` when nothing was written until then.
 ///
 /// # Errors
 /// When it cannot be read or the result not be written. A damaged file is written as far as it can be read.
-pub fn anonymise<W: Write>(path: &Path, create: impl FnOnce() -> io::Result<W>) -> Result<Written, Error> {
-    let plans = plan(open(path)?)?;
+pub fn anonymise<W: Write>(
+    path: &Path,
+    create: impl FnOnce() -> io::Result<W>,
+    stopped: impl Fn() -> bool,
+) -> Result<Option<Written>, Error> {
+    let plans = plan(open(path)?, &stopped)?;
+    if stopped() {
+        return Ok(None);
+    }
     let mut out = create()?;
-    let written = write(open(path)?, &plans, &mut out)?;
+    let written = write(open(path)?, &plans, &mut out, &stopped)?;
     out.flush()?;
-    Ok(written)
+    Ok(Some(written))
 }
 
 /// The second pass.
-fn write(mut reader: Reader, plans: &Plans, out: &mut dyn Write) -> Result<Written, Error> {
+fn write(
+    mut reader: Reader,
+    plans: &Plans,
+    out: &mut dyn Write,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Written, Error> {
     let mut queue = Queue::new(Container::new(out, &plans.facts, &plans.links)?);
     let (mut unwrapper, mut payloads, mut masks) =
         (Unwrapper::default(), Payloads::new(plans), Masks::default());
-    while let Ok(Some(packet)) = reader.packet() {
+    while !stopped()
+        && let Ok(Some(packet)) = reader.packet()
+    {
         let mut layout = Layout::default();
         let segment = unwrapper.segment_and_headers(packet, &mut layout);
         let payload = segment.map_or_else(|| Ok(Payload::default()), |segment| payloads.of(&segment))?;
@@ -154,11 +168,11 @@ struct Plans {
     links: BTreeMap<u64, i32>,
 }
 
-fn plan(mut reader: Reader) -> Result<Plans, Error> {
+fn plan(mut reader: Reader, stopped: &dyn Fn() -> bool) -> Result<Plans, Error> {
     let mut unwrapper = Unwrapper::default();
     let mut streams = Streams::new(Planner::default());
     let mut links = BTreeMap::new();
-    loop {
+    while !stopped() {
         match reader.packet() {
             Ok(Some(packet)) => {
                 links.insert(packet.interface, packet.link);

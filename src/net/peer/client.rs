@@ -526,7 +526,7 @@ impl Client {
 
 /// An AVC frame of its slices alone.
 fn slices_alone(payload: &[u8]) -> Option<Bytes> {
-    let slices = media::nal_units(payload)?.into_iter().filter(|nal| media::is_slice(nal));
+    let slices = media::nal_units(payload)?.filter(|nal| media::is_slice(nal));
     let units = slices.flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], nal].concat());
     Some(payload[..media::AVC_NALS].iter().copied().chain(units).collect())
 }
