@@ -76,7 +76,7 @@ const TICK_BYTES: RangeInclusive<u64> = 32 << 10..=208 << 10;
 /// What the kernel is to hold for a player that sweeps, by the bitrate of what we publish; `None` where that goes by itself, or by its own growing alone.
 fn swept_room(run: &Run, role: Role) -> Option<u32> {
     let tick = run.plan.tick.filter(|_| matches!(role, Role::Player(_)) && run.plan.play.is_none())?;
-    room_for(run.media.shape().bitrate_bps.into(), tick)
+    room_for(run.media.shape().bitrate_bps, tick)
 }
 
 /// Half as much again as comes in a tick on average: key frames are larger than others.
