@@ -210,7 +210,7 @@ pub struct Fingerprint {
     /// Whether play of what is published brings its frames.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub play: Option<bool>,
-    /// `passthrough`, `remux`, or `partial` where only audio or only video comes.
+    /// `passthrough`, `remux` (pictures in other bytes), `transcode` (other pictures too), or `partial` where only audio or only video comes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay: Option<String>,
     /// Message streams on one connection: `many` or `one`.

@@ -492,7 +492,7 @@ fn played(seconds: u32, faults: &[&str]) -> Found {
 #[test]
 fn players_that_get_nothing_more_of_a_stream_of_others_are_told() {
     let found = played(9, &[]);
-    assert_eq!(found.load.sessions.silent_by_word, BTreeMap::new());
+    assert_eq!(found.load.sessions.silent_by_status, BTreeMap::new());
     assert_eq!(found.load.sessions.ended, 2);
     assert!(found.load.latency["gap"].max_us < 2_000_000);
     for (seconds, faults, word) in [
@@ -505,11 +505,11 @@ fn players_that_get_nothing_more_of_a_stream_of_others_are_told() {
     ] {
         let found = played(seconds, faults);
         let Load { sessions, latency, .. } = &found.load;
-        let silent: Vec<_> = sessions.silent_by_word.iter().map(|(word, of)| (&**word, of.count)).collect();
+        let silent: Vec<_> = sessions.silent_by_status.iter().map(|(word, of)| (&**word, of.count)).collect();
         assert_eq!(silent, Vec::from_iter(word.map(|word| (word, 2))), "{seconds} {faults:?}");
         assert_eq!((sessions.ended, found.stats.failed()), (2, 0), "{sessions:?}");
         // No stall that outlasts the stream is in no gap.
-        let longest_ms = sessions.silent_by_word.values().map(|of| of.longest_ms).max().unwrap_or(0);
+        let longest_ms = sessions.silent_by_status.values().map(|of| of.longest_ms).max().unwrap_or(0);
         assert!(latency["gap"].max_us >= longest_ms * 1000, "{latency:?}");
         assert!(longest_ms >= u64::from(seconds.saturating_sub(10) * 1000), "{longest_ms}");
     }

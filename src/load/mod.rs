@@ -506,7 +506,7 @@ impl Collector {
                 ended: counts.ended + slow.counts.ended,
                 failed_by_phase: total.failed_by_phase(),
                 unfinished_by_phase: total.unfinished_by_phase(),
-                silent_by_word: total.silent_by_word(),
+                silent_by_status: total.silent_by_status(),
             },
             frames: frames(&total),
             slow: plan.slow.map(|asked| load::SlowPlayers {

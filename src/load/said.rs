@@ -10,7 +10,7 @@ const KEPT: usize = 4096;
 /// Characters that are told of a code or description.
 const TOLD: usize = 200;
 /// Statuses that tell how it is with the stream that is played.
-const TIDINGS: [(&str, bool); 4] = [
+const STATUSES: [(&str, bool); 4] = [
     ("NetStream.Play.PublishNotify", false),
     ("NetStream.Play.UnpublishNotify", true),
     ("NetStream.Play.Stop", true),
@@ -18,10 +18,10 @@ const TIDINGS: [(&str, bool); 4] = [
 ];
 
 /// What a target said of the stream that is played, and whether by that it is over.
-pub type Tidings = (&'static str, bool);
+pub type StreamStatus = (&'static str, bool);
 
 /// That, if this message says something of it.
-pub fn tidings(type_id: u8, payload: &[u8]) -> Option<Tidings> {
+pub fn stream_status(type_id: u8, payload: &[u8]) -> Option<StreamStatus> {
     if payload.len() > KEPT {
         return None;
     }
@@ -35,7 +35,7 @@ pub fn tidings(type_id: u8, payload: &[u8]) -> Option<Tidings> {
         _ => return None,
     };
     let code = values.iter().find_map(|value| value.get("code")?.as_text())?;
-    TIDINGS.into_iter().find(|(known, _)| *code == known.as_bytes())
+    STATUSES.into_iter().find(|(known, _)| *code == known.as_bytes())
 }
 
 /// The last command that came.
@@ -107,8 +107,10 @@ mod tests {
         ] {
             let mut payload = Vec::new();
             message.encode(&mut payload);
-            assert_eq!(tidings(message.type_id(), &payload), want, "{message:?}");
-            assert!((0..payload.len()).all(|len| tidings(message.type_id(), &payload[..len]).is_none()));
+            assert_eq!(stream_status(message.type_id(), &payload), want, "{message:?}");
+            assert!(
+                (0..payload.len()).all(|len| stream_status(message.type_id(), &payload[..len]).is_none())
+            );
         }
     }
 

@@ -285,7 +285,7 @@ impl Stats {
     }
 
     /// Players that got nothing more of a stream that is not ours, by what was said of it, for the record.
-    pub fn silent_by_word(&self) -> BTreeMap<String, load::Silent> {
+    pub fn silent_by_status(&self) -> BTreeMap<String, load::Silent> {
         self.silent.iter().map(|(said, silent)| ((*said).to_owned(), *silent)).collect()
     }
 

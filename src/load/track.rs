@@ -80,7 +80,7 @@ impl Receiver {
     /// Takes what else the target says: only of a stream that is not ours nobody knows when it is over.
     pub fn hear(&mut self, type_id: u8, payload: &[u8]) {
         if self.publisher.is_none() {
-            let over = said::tidings(type_id, payload).map(|(said, over)| over.then_some(said));
+            let over = said::stream_status(type_id, payload).map(|(said, over)| over.then_some(said));
             self.over = over.unwrap_or(self.over);
         }
     }

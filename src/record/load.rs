@@ -193,7 +193,7 @@ pub struct Sessions {
     /// since the target said that the stream is over; by the message that said so, or `nothing`. The time without a frame is in
     /// `gap` too.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub silent_by_word: BTreeMap<String, Silent>,
+    pub silent_by_status: BTreeMap<String, Silent>,
 }
 
 /// Players that got nothing more.

@@ -131,7 +131,7 @@ fn sessions(out: &mut String, load: &Load) {
             of.count
         );
     }
-    for (said, of) in &s.silent_by_word {
+    for (said, of) in &s.silent_by_status {
         let longest = of.longest_ms as f64 / 1000.0;
         let said = match said.as_str() {
             "nothing" => "that their stream is over was not said".to_owned(),
@@ -588,7 +588,7 @@ mod tests {
             load.sessions.unfinished_by_phase.insert(phase.into(), of);
         }
         for (word, count, longest_ms) in [("nothing", 3, 58_200), ("Stream EOF", 1, 500)] {
-            load.sessions.silent_by_word.insert(word.into(), Silent { count, longest_ms });
+            load.sessions.silent_by_status.insert(word.into(), Silent { count, longest_ms });
         }
         sessions(&mut text, &load);
         promise(
