@@ -1,20 +1,21 @@
 //! ^C and SIGTERM, whatever the verb: the first reports, the second kills.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
 const SIGNALS: [Signal; 2] = [Signal::SIGINT, Signal::SIGTERM];
-/// How often something is looked at before it is awaited in vain, 10 ms between.
-const LOOKS: usize = 6000;
+/// Behind it something is awaited in vain.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A pcap file's header.
 const HEADER: usize = 24;
 
@@ -38,10 +39,25 @@ fn ended(child: Child) -> (Option<i32>, Value) {
     (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_default())
 }
 
-/// Whether its first thread sleeps in a call about stdout: nobody reads what it writes.
-fn is_held(child: &Child) -> bool {
+/// Whether its first thread sleeps in a call about this file: nobody reads what it writes.
+fn is_held(child: &Child, file: &Path) -> bool {
     let call = fs::read_to_string(format!("/proc/{}/syscall", child.id())).expect("it runs");
-    call.split(' ').nth(1) == Some("0x1")
+    let number =
+        call.split(' ').nth(1).and_then(|first| u32::from_str_radix(first.strip_prefix("0x")?, 16).ok());
+    number.is_some_and(|number| opened(child, number).is_ok_and(|held| held == file))
+}
+
+/// What a descriptor of it stands for.
+fn opened(child: &Child, number: u32) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/{}/fd/{number}", child.id()))
+}
+
+/// Sends the signal once nobody reads what it writes to this file, and waits until it is taken.
+fn send_held(child: &mut Child, file: &Path, signal: Signal) {
+    awaited(child, "that nobody reads what it writes", |child| is_held(child, file));
+    let before = sleeps(child);
+    send(child, signal);
+    awaited(child, "that the signal is taken", |child| sleeps(child) > before);
 }
 
 /// How often its threads but the first went to sleep.
@@ -57,18 +73,14 @@ fn sleeps(child: &Child) -> u64 {
     texts.filter_map(number).sum()
 }
 
-fn moment() {
-    thread::sleep(Duration::from_millis(10));
-}
-
 fn awaited(child: &mut Child, what: &str, mut is_so: impl FnMut(&mut Child) -> bool) {
-    for _ in 0..LOOKS {
-        if is_so(child) {
-            return;
+    let end = Instant::now() + PATIENCE;
+    while !is_so(child) {
+        if Instant::now() > end {
+            in_vain(child, what);
         }
-        moment();
+        thread::yield_now();
     }
-    in_vain(child, what)
 }
 
 fn in_vain(child: &mut Child, what: &str) -> ! {
@@ -125,28 +137,24 @@ fn inspect_tells_what_it_has_read() {
 #[test]
 fn a_capture_is_anonymised_no_further() {
     let folder = tempfile::tempdir().expect("a folder");
-    let [from, to] = ["from", "to"].map(|name| folder.path().join(name).display().to_string());
+    let folder_path = fs::canonicalize(folder.path()).expect("it is there");
+    let [from, to] = ["from", "to"].map(|name| folder_path.join(name));
     let capture = capture();
     let (header, packets) = capture.split_at(HEADER);
     fs::write(&from, [header, &packets.repeat(100)].concat()).expect("written");
     assert!(Command::new("mkfifo").arg(&to).status().expect("it runs").success());
     for signal in SIGNALS {
-        let mut child = start(&["inspect", &from, "--anonymise", &to, "-o", "json"]);
-        let (opened, is_open) = mpsc::channel();
+        let names = [&from, &to].map(|path| path.to_str().expect("a plain name"));
+        let mut child = start(&["inspect", names[0], "--anonymise", names[1], "-o", "json"]);
+        let (go, may_read) = mpsc::channel();
         let pipe = to.clone();
         let reading = thread::spawn(move || {
             let mut shared = File::open(pipe).expect("it is there");
-            opened.send(()).expect("somebody waits");
-            let (mut came, mut part) = (0, [0; 16 << 10]);
-            // Slowly: it fills the pipe, and waits.
-            while let n @ 1.. = shared.read(&mut part).expect("a pipe") {
-                came += n;
-                moment();
-            }
-            came
+            may_read.recv().expect("somebody says so");
+            io::copy(&mut shared, &mut io::sink()).expect("a pipe") as usize
         });
-        awaited(&mut child, "the file", |_| is_open.try_recv().is_ok());
-        send(&child, signal);
+        send_held(&mut child, &to, signal);
+        go.send(()).expect("it waits");
         let (status, record) = ended(child);
         let came = reading.join().expect("it is read");
         assert_eq!((status, &record["outcome"]), (Some(130), &"interrupted".into()));
@@ -180,10 +188,8 @@ fn the_second_kills_although_nobody_reads_the_result() {
         // Its messages fill the pipe that nobody reads, and it takes no more packets.
         to.write_all(&capture[..HEADER]).expect("it reads");
         let feeding = thread::spawn(move || while to.write_all(&capture[HEADER..]).is_ok() {});
-        awaited(&mut child, "that nobody reads its messages", |child| is_held(child));
-        let before = sleeps(&child);
-        send(&child, signal);
-        awaited(&mut child, "that the first is taken", |child| sleeps(child) > before);
+        let stdout = opened(&child, 1).expect("it is piped");
+        send_held(&mut child, &stdout, signal);
         assert_eq!(child.try_wait().expect("it is ours"), None, "the first killed");
         send(&child, signal);
         awaited(&mut child, "its end", |child| child.try_wait().expect("it is ours").is_some());

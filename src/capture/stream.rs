@@ -151,6 +151,27 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// The first of a capture between these two, of which nothing is known yet.
+    pub(super) fn new(client: SocketAddr, server: SocketAddr, time: Time) -> Connection {
+        Connection {
+            number: 0,
+            client,
+            server,
+            reuse: 0,
+            packets: 0,
+            first: time,
+            last: time,
+            began: [false; 2],
+            start: [None; 2],
+            fin: [false; 2],
+            rst: false,
+            conflicts: 0,
+            first_conflict: None,
+            implausible: 0,
+            disordered: false,
+        }
+    }
+
     /// The name that records and `--session` use: `CLIENT->SERVER`, with `#2` and so on when the ends connect again.
     pub fn key(&self) -> String {
         let again = if self.reuse == 0 { String::new() } else { format!("#{}", self.reuse + 1) };
@@ -347,23 +368,7 @@ enum Ended {
 
 impl<S: Default> Flow<S> {
     fn new(s: &Segment<'_>, number: u64, reuse: u32) -> Flow<S> {
-        let connection = Connection {
-            number,
-            client: s.from,
-            server: s.to,
-            reuse,
-            packets: 0,
-            first: s.time,
-            last: s.time,
-            began: [false; 2],
-            start: [None; 2],
-            fin: [false; 2],
-            rst: false,
-            conflicts: 0,
-            first_conflict: None,
-            implausible: 0,
-            disordered: false,
-        };
+        let connection = Connection { number, reuse, ..Connection::new(s.from, s.to, s.time) };
         Flow { connection, client: None, sides: Default::default(), heard: [false; 2], state: S::default() }
     }
 

@@ -77,7 +77,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "EXPR")]
     slo: Vec<Slo>,
     /// Players read each time this comes round, not at once: cheaper, and latencies are up to that much longer. Beside that what is read late is acknowledged
-    /// late: a target that waits for acknowledgements (Nagle's algorithm), as nginx-rtmp does, sends up to 40 ms later than to players that read at once. Where
+    /// late: a target that waits for acknowledgements (Nagle's algorithm), as nginx-rtmp does, sends some 40 ms later than to players that read at once. Where
     /// sockets are full at a tick, the time is too long for the bitrate, and the run is said to be limited by us.
     #[arg(long, value_name = "TIME", value_parser = value::time_in(Duration::from_millis(1)..=Duration::from_secs(1)))]
     tick: Option<Duration>,

@@ -339,11 +339,16 @@ mod tests {
         assert_eq!(verdicts(&[], &ours, &stats), [missed, kept, kept]);
     }
 
+    /// Two players, and publishers of this.
+    fn played(publishers: u32, shape: Shape) -> Plan {
+        let stages = vec![Stage { time: Duration::from_secs(1), players: 2 }];
+        Plan { publishers, stages, shape, ..Plan::default() }
+    }
+
     #[test]
     fn what_no_run_can_measure_is_known_before() {
-        let stages = vec![Stage { time: Duration::from_secs(1), players: 2 }];
-        let ours = Plan { publishers: 1, stages: stages.clone(), ..Plan::default() };
-        let foreign = Plan { play: Some("theirs".into()), stages, ..Plan::default() };
+        let ours = played(1, Shape::new(1_000_000, 30, 30));
+        let foreign = Plan { publishers: 0, play: Some("theirs".into()), ..ours.clone() };
         let publishing = Plan { publishers: 1, ..Plan::default() };
         let slow = Plan { slow: Some(Slow { per_cent: 100.0, rate_bps: 1000 }), ..ours.clone() };
         let known = |text: &str, secure| {
@@ -368,12 +373,10 @@ mod tests {
 
     #[test]
     fn what_is_not_published_cannot_be_measured() {
-        let stages = vec![Stage { time: Duration::from_secs(1), players: 2 }];
         let blind = Shape { bitrate_bps: 64_000, fps: 0, gop: 0, audio_bps: 64_000 };
         let silent = Shape { audio_bps: 0, ..Shape::new(1_000_000, 30, 30) };
-        let plan = |shape| Plan { publishers: 1, stages: stages.clone(), shape, ..Plan::default() };
-        let foreign = Plan { publishers: 0, play: Some("theirs".into()), ..plan(blind) };
-        let plans = [plan(Shape::new(1_000_000, 30, 30)), plan(blind), plan(silent), foreign];
+        let foreign = Plan { play: Some("theirs".into()), ..played(0, blind) };
+        let plans = [played(1, Shape::new(1_000_000, 30, 30)), played(1, blind), played(1, silent), foreign];
         for (text, measurable) in [
             ("first_keyframe.p99 < 1s", [true, false, true, true]),
             ("key_age.p99 < 1s", [true, false, true, true]),

@@ -435,7 +435,7 @@ impl Worker {
     /// A socket that two ticks on end find full holds up what the target sends: that frames come late is then of our making. What a target held back
     /// for a while comes at one tick.
     fn judge_room(&mut self, swept: usize) {
-        // Rooms begin with 64 KiB for data; what they are need not be asked for less.
+        // Sockets begin with room for so much: below that there is no need to ask.
         let room = self.link.as_ref().filter(|_| self.slow.is_none() && swept >= FULL).and_then(Link::room);
         let full = room.is_some_and(|room| 3 * swept >= 2 * room);
         if std::mem::replace(&mut self.full, full) && full {

@@ -19,23 +19,7 @@ impl Raw {
     /// `first`: the first bytes, by which a client's side is told from a server's.
     pub fn new(first: &[u8]) -> Raw {
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let connection = Connection {
-            number: 0,
-            client: nowhere,
-            server: nowhere,
-            reuse: 0,
-            packets: 0,
-            first: Time::ZERO,
-            last: Time::ZERO,
-            began: [true; 2],
-            start: [None; 2],
-            fin: [false; 2],
-            rst: false,
-            conflicts: 0,
-            first_conflict: None,
-            implausible: 0,
-            disordered: false,
-        };
+        let connection = Connection { began: [true; 2], ..Connection::new(nowhere, nowhere, Time::ZERO) };
         // Servers answer, and call what their clients named on...
         let server = |name: String| ["_result", "_error"].contains(&&name[..]) || name.starts_with("on");
         let direction =

@@ -1,236 +1,31 @@
 //! The load path in simulated time: everything of it but the sockets, against the reference server through pipes. What the report says is
 //! held against exact arithmetic.
 
-use std::cell::RefCell;
+mod hostile;
+mod lab;
+
 use std::collections::BTreeMap;
-use std::io;
 use std::ops::Range;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use base64::Engine;
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::Deserializer;
-use rtmp_bench::load::media::{Kind, Media, Shape};
-use rtmp_bench::load::plan::{Plan, Slow, Stage};
+use rtmp_bench::load::Found;
+use rtmp_bench::load::media::{Media, Shape};
+use rtmp_bench::load::plan::{Plan, Slow};
 use rtmp_bench::load::slo::{Slo, judge, with_defaults};
-use rtmp_bench::load::{Found, simulate};
-use rtmp_bench::net::conn::{Conn, Dial, Dialing, Io, Origin};
+use rtmp_bench::net::conn::{Conn, Dial, Origin};
 use rtmp_bench::net::peer::{Options, Peer};
-use rtmp_bench::net::target::Target;
-use rtmp_bench::record::load::{Latency, Load};
+use rtmp_bench::record::load::Load;
 use rtmp_bench::wire::flv;
 use rtmp_bench::wire::message::Message;
 use rtmp_bench::wire::sample;
 use rtmp_bench::wire::session::{Config, Fields, Goal};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep, sleep_until};
 
-const SECOND: Duration = Duration::from_secs(1);
-const SHAPE: Shape = Shape::new(300_000, 30, 30);
-
-/// So many publishers, and stages of whole seconds.
-fn plan(publishers: u32, stages: &[(u32, u32)]) -> Plan {
-    Plan {
-        publishers,
-        stages: stages.iter().map(|&(s, players)| Stage { time: SECOND * s, players }).collect(),
-        shape: SHAPE,
-        ..Plan::default()
-    }
-}
-
-thread_local! {
-    /// What was written on each connection of this test, in the order in which they began.
-    static SAID: RefCell<Vec<Vec<u8>>> = RefCell::default();
-}
-
-/// When a connection was opened and closed, since the run began.
-type Life = (Duration, Option<Duration>);
-
-/// The reference server, with the lives of its connections in the order in which they began.
-struct Watched {
-    peer: Peer,
-    began: Instant,
-    lives: Arc<Mutex<Vec<Life>>>,
-    /// So long behind the beginning it floods whoever reads.
-    floods: Option<Duration>,
-    /// Bytes that a socket holds, as the kernel would say.
-    room: Option<usize>,
-}
-
-impl Watched {
-    fn new(peer: Peer, lives: Arc<Mutex<Vec<Life>>>) -> Watched {
-        Watched { peer, began: Instant::now(), lives, floods: None, room: None }
-    }
-}
-
-struct Alive {
-    io: Box<dyn Io>,
-    began: Instant,
-    number: usize,
-    lives: Arc<Mutex<Vec<Life>>>,
-    floods: Option<Duration>,
-    room: Option<usize>,
-    /// Bytes of the flood that were read.
-    flooded: usize,
-}
-
-impl Alive {
-    /// Interframes of a hundred bytes, each in one chunk, without end.
-    fn flood(&mut self, buf: &mut ReadBuf<'_>) {
-        let mut frame = [0; 112];
-        frame[..14].copy_from_slice(&[6, 0, 0, 0, 0, 0, 100, 9, 1, 0, 0, 0, 0x27, 1]);
-        let bytes: Vec<u8> =
-            frame.into_iter().cycle().skip(self.flooded % frame.len()).take(buf.remaining()).collect();
-        self.flooded += bytes.len();
-        buf.put_slice(&bytes);
-    }
-}
-
-impl Dial for Watched {
-    fn dial(&self) -> Dialing<'_> {
-        Box::pin(async {
-            let Watched { began, floods, room, .. } = *self;
-            let (io, lives) = (self.peer.dial().await?, self.lives.clone());
-            let mut all = lives.lock().unwrap();
-            all.push((began.elapsed(), None));
-            SAID.with_borrow_mut(|said| said.push(Vec::new()));
-            let number = all.len() - 1;
-            drop(all);
-            Ok(Box::new(Alive { io, began, number, lives, floods, room, flooded: 0 }) as Box<dyn Io>)
-        })
-    }
-}
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        self.lives.lock().unwrap()[self.number].1 = Some(self.began.elapsed());
-    }
-}
-
-impl Io for Alive {
-    fn reset(&mut self) -> io::Result<()> {
-        self.io.reset()
-    }
-
-    fn room(&self) -> Option<usize> {
-        self.room
-    }
-}
-
-impl AsyncRead for Alive {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.floods.is_some_and(|at| self.began.elapsed() >= at) {
-            self.flood(buf);
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Alive {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(n)) = written {
-            SAID.with_borrow_mut(|said| said[self.number].extend_from_slice(&bytes[..n]));
-        }
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-/// A server with these faults.
-fn peer(faults: &[&str]) -> Peer {
-    let mut options = Options::default();
-    faults.iter().for_each(|fault| options.add(fault.parse().expect("a fault")));
-    Peer::new(options)
-}
-
-/// Runs the plan until `stop`, against a server with these faults.
-fn stopped(plan: Plan, faults: &[&str], stop: Duration) -> (Found, Vec<Life>) {
-    until(plan, faults, async move { sleep(stop).await })
-}
-
-/// The same until whatever is through.
-fn until(plan: Plan, faults: &[&str], stop: impl Future<Output = ()>) -> (Found, Vec<Life>) {
-    let lives = Arc::default();
-    let (peer, lives_too) = (peer(faults), Arc::clone(&lives));
-    let dial = || Watched::new(peer, lives_too);
-    let (found, _) = against(plan, dial, stop);
-    let lives = lives.lock().unwrap().clone();
-    (found, lives)
-}
-
-/// The plan with this media, to its end.
-fn sent(plan: Plan, media: Media, faults: &[&str]) -> Found {
-    let peer = peer(faults);
-    let dial = || Watched::new(peer, Arc::default());
-    sending(media, plan, dial, std::future::pending()).0
-}
-
-/// The same over whatever is dialled; and how long it took.
-fn against<D: Dial + 'static>(
-    plan: Plan,
-    dial: impl FnOnce() -> D,
-    stop: impl Future<Output = ()>,
-) -> (Found, Duration) {
-    sending(Media::new(plan.shape).expect("enough"), plan, dial, stop)
-}
-
-fn sending<D: Dial + 'static>(
-    media: Media,
-    plan: Plan,
-    dial: impl FnOnce() -> D,
-    stop: impl Future<Output = ()>,
-) -> (Found, Duration) {
-    let target: Target = "rtmp://simulated/live/s".parse().expect("a target");
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
-        let began = Instant::now();
-        let found = simulate(plan, media, &target, Arc::new(dial()), stop, &mut |_, _| {}).await;
-        (found, began.elapsed())
-    })
-}
-
-fn run(plan: Plan, faults: &[&str]) -> (Found, Vec<Life>) {
-    stopped(plan, faults, SECOND * 86_400)
-}
-
-/// Frames that a publisher plans in this time.
-fn frames_in(time: Duration) -> u64 {
-    let media = Media::new(SHAPE).expect("enough");
-    Kind::ALL.into_iter().map(|kind| u64::from(media.count_before(kind, time.as_nanos() as u64))).sum()
-}
-
-fn histogram(latency: &Latency) -> Histogram<u64> {
-    let bytes = base64::engine::general_purpose::STANDARD.decode(&latency.hdr).expect("base64");
-    Deserializer::new().deserialize(&mut &bytes[..]).expect("a histogram")
-}
-
-/// Sessions that are up at the end of each second.
-fn up(found: &Found) -> Vec<u64> {
-    found.load.intervals.iter().map(|row| row.sessions_up).collect()
-}
-
-/// The value of a promise, and whether it held.
-fn judged(found: &Found, promise: &str) -> (bool, f64) {
-    let slo = promise.parse::<Slo>().expect("a promise").judge(&Plan::default(), &found.stats);
-    (slo.held.expect("a verdict"), slo.value.expect("a value"))
-}
+use hostile::{Deaf, Late};
+use lab::{
+    SAID, SECOND, Watched, against, frames_in, histogram, judged, peer, plan, run, sent, stopped, until, up,
+};
 
 #[test]
 fn players_come_and_go_as_the_stages_say() {
@@ -409,29 +204,6 @@ fn who_waits_long_in_all_has_waited_long() {
     let unfinished = found.load.sessions.unfinished_by_phase["connect"];
     assert_eq!((unfinished.count, unfinished.late), (2, 2), "{unfinished:?}");
     assert_eq!(judged(&found, "failed = 0"), (false, 2.0));
-}
-
-/// Connections take half of three seconds to open.
-struct Late(Peer);
-
-impl Dial for Late {
-    fn dial(&self) -> Dialing<'_> {
-        Box::pin(async {
-            tokio::time::sleep(SECOND * 3 / 2).await;
-            self.0.dial().await
-        })
-    }
-}
-
-/// Every other connection behind the first never opens.
-struct Deaf(Peer, Mutex<usize>);
-
-impl Dial for Deaf {
-    fn dial(&self) -> Dialing<'_> {
-        let mut number = self.1.lock().unwrap();
-        *number += 1;
-        if number.is_multiple_of(2) { Box::pin(std::future::pending()) } else { self.0.dial() }
-    }
 }
 
 #[test]
@@ -747,99 +519,4 @@ fn what_comes_of_another_stream_of_ours_is_told_as_that() {
     assert!(!judged(&found, "corrupt = 0").0);
     let (found, _) = run(plan(1, &[(0, 3), (4, 3)]), &["relay-mixes"]);
     assert_eq!((found.load.frames.corrupt, found.load.frames.strayed), (Some(0), 0));
-}
-
-/// A target that sends most of a long message, once it was greeted, and then nothing.
-struct Half(usize, Arc<Mutex<Vec<Life>>>, Instant);
-
-/// What it still has to say, when it was dialled.
-struct Halved(Vec<u8>, usize, Arc<Mutex<Vec<Life>>>, Instant);
-
-impl Dial for Half {
-    fn dial(&self) -> Dialing<'_> {
-        Box::pin(async {
-            // S0, S1, S2; chunks of 5,000,000 bytes; the head of a video message of 4,000,000.
-            let mut said = vec![3];
-            said.resize(1 + 2 * 1536, 0);
-            said.extend([2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0]);
-            said.extend(5_000_000_u32.to_be_bytes());
-            said.extend([6, 0, 0, 0, 0x3D, 0x09, 0, 9, 1, 0, 0, 0]);
-            said.resize(said.len() + self.0, 0);
-            said.reverse();
-            let mut lives = self.1.lock().unwrap();
-            lives.push((self.2.elapsed(), None));
-            Ok(Box::new(Halved(said, lives.len() - 1, self.1.clone(), self.2)) as Box<dyn Io>)
-        })
-    }
-}
-
-impl Drop for Halved {
-    fn drop(&mut self) {
-        self.2.lock().unwrap()[self.1].1 = Some(self.3.elapsed());
-    }
-}
-
-impl Io for Halved {
-    fn reset(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl AsyncRead for Halved {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.0.is_empty() {
-            return Poll::Pending;
-        }
-        let left = self.0.len().saturating_sub(buf.remaining());
-        buf.put_slice(&self.0.split_off(left).into_iter().rev().collect::<Vec<_>>());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Halved {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-#[test]
-fn a_target_that_never_stops_sending_ends_no_sweep_late() {
-    let foreign = Plan { play: Some("theirs".into()), tick: Some(SECOND / 2), ..plan(0, &[(0, 2), (1, 2)]) };
-    let peer = Peer::new(Options::default());
-    let floods = Some(SECOND / 2);
-    let dial = || Watched { floods, ..Watched::new(peer, Arc::default()) };
-    let (found, took) = against(foreign, dial, std::future::pending());
-    assert!(found.load.sessions.ended == 2 && found.load.frames.foreign > 100_000, "{:?}", found.load.frames);
-    assert!(took < SECOND * 11 / 10, "{took:?}");
-}
-
-#[test]
-fn what_a_target_leaves_half_said_is_bounded_for_all_sessions_together() {
-    let plan = Plan { held_bytes: 8 << 20, rate: 1, ..plan(20, &[(0, 0), (1, 0)]) };
-    let lives = Arc::default();
-    let dial = || Half(3_000_000, Arc::clone(&lives), Instant::now());
-    let (found, _) = against(plan, dial, std::future::pending());
-    let lives = lives.lock().unwrap().clone();
-    let sessions = &found.load.sessions;
-    let failed = &sessions.failed_by_phase["connect"];
-    assert!(
-        failed.count + sessions.unfinished_by_phase["connect"].count == 20
-            && failed.sample.contains("the 8 MiB that all sessions may hold"),
-        "{failed:?}"
-    );
-    // Two hold three million bytes each and wait ten seconds for the end of it; who comes meanwhile goes at once, and then two more wait.
-    let waited: Vec<bool> = lives.iter().map(|life| life.1.expect("closed") - life.0 > SECOND).collect();
-    assert_eq!(waited.iter().filter(|waited| **waited).count(), 4, "{lives:?}");
 }
